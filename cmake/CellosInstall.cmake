@@ -1,0 +1,2 @@
+# SPDX-FileCopyrightText: cellos-telemetry contributors
+# SPDX-License-Identifier: LGPL-2.1-or-later
