@@ -1,0 +1,140 @@
+/* SPDX-FileCopyrightText: cellos-telemetry contributors */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * The words of the wire: source names, lanes and their letters, error and field names. Constant
+ * tables and pure look-ups; any thread. Nothing here decides what a name means.
+ */
+#include "cellos/wire.h"
+
+#include <string.h>
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+const char *const cellos_probe_source_all[CELLOS_SOURCE_EVENT_COUNT] = {
+	[CELLOS_SOURCE_PROCESS_SPAWNED] = CELLOS_PROBE_SOURCE_PROCESS_SPAWNED,
+	[CELLOS_SOURCE_PROCESS_EXITED] = CELLOS_PROBE_SOURCE_PROCESS_EXITED,
+	[CELLOS_SOURCE_CAPABILITY_DENIED] = CELLOS_PROBE_SOURCE_CAPABILITY_DENIED,
+	[CELLOS_SOURCE_FS_INOTIFY_FIRED] = CELLOS_PROBE_SOURCE_FS_INOTIFY_FIRED,
+	[CELLOS_SOURCE_NET_CONNECT_ATTEMPTED] = CELLOS_PROBE_SOURCE_NET_CONNECT_ATTEMPTED,
+};
+
+const char *cellos_probe_source_name(unsigned source)
+{
+	if (source < CELLOS_SOURCE_EVENT_COUNT)
+		return cellos_probe_source_all[source];
+	if (source == CELLOS_SOURCE_TELEMETRY_DROPPED)
+		return CELLOS_PROBE_SOURCE_TELEMETRY_DROPPED;
+	if (source == CELLOS_SOURCE_TELEMETRY_HEARTBEAT)
+		return CELLOS_PROBE_SOURCE_TELEMETRY_HEARTBEAT;
+	return NULL;
+}
+
+/* No two names have the same length, so the length picks the one candidate to compare with. */
+#define CANDIDATE(text, source)                                                                    \
+	case sizeof(text) - 1:                                                                     \
+		return memcmp(name, text, sizeof(text) - 1) == 0 ? (int)(source) : -1
+
+int cellos_probe_source_from_name(const char *name, size_t length)
+{
+	switch (length) {
+		CANDIDATE(CELLOS_PROBE_SOURCE_PROCESS_SPAWNED, CELLOS_SOURCE_PROCESS_SPAWNED);
+		CANDIDATE(CELLOS_PROBE_SOURCE_PROCESS_EXITED, CELLOS_SOURCE_PROCESS_EXITED);
+		CANDIDATE(CELLOS_PROBE_SOURCE_CAPABILITY_DENIED, CELLOS_SOURCE_CAPABILITY_DENIED);
+		CANDIDATE(CELLOS_PROBE_SOURCE_FS_INOTIFY_FIRED, CELLOS_SOURCE_FS_INOTIFY_FIRED);
+		CANDIDATE(CELLOS_PROBE_SOURCE_NET_CONNECT_ATTEMPTED,
+			  CELLOS_SOURCE_NET_CONNECT_ATTEMPTED);
+		CANDIDATE(CELLOS_PROBE_SOURCE_TELEMETRY_DROPPED, CELLOS_SOURCE_TELEMETRY_DROPPED);
+		CANDIDATE(CELLOS_PROBE_SOURCE_TELEMETRY_HEARTBEAT,
+			  CELLOS_SOURCE_TELEMETRY_HEARTBEAT);
+	default:
+		return -1;
+	}
+}
+
+bool cellos_probe_source_is_known(const char *name, size_t length)
+{
+	return cellos_probe_source_from_name(name, length) >= 0;
+}
+
+bool cellos_probe_source_is_self_report(const char *name, size_t length)
+{
+	return cellos_probe_source_from_name(name, length) >= CELLOS_SOURCE_EVENT_COUNT;
+}
+
+char cellos_lane_letter(unsigned lane)
+{
+	static const char letters[CELLOS_LANE_COUNT] = {
+		[CELLOS_LANE_PROC] = 'p',
+		[CELLOS_LANE_FS] = 'f',
+		[CELLOS_LANE_CAP] = 'c',
+		[CELLOS_LANE_NET] = 'n',
+	};
+
+	return lane < COUNT(letters) ? letters[lane] : 0;
+}
+
+char cellos_drop_reason_letter(unsigned reason)
+{
+	static const char letters[CELLOS_DROP_COUNT] = {
+		[CELLOS_DROP_QUEUE_FULL] = 'q', [CELLOS_DROP_KERNEL] = 'k',
+		[CELLOS_DROP_OVERFLOW] = 'o',   [CELLOS_DROP_SUPPRESSED] = 's',
+		[CELLOS_DROP_STOPPED] = 'x',
+	};
+
+	return reason < COUNT(letters) ? letters[reason] : 0;
+}
+
+const char *cellos_lane_name(unsigned lane)
+{
+	static const char *const names[CELLOS_LANE_COUNT] = {
+		[CELLOS_LANE_PROC] = "proc",
+		[CELLOS_LANE_FS] = "fs",
+		[CELLOS_LANE_CAP] = "cap",
+		[CELLOS_LANE_NET] = "net",
+	};
+
+	return lane < COUNT(names) ? names[lane] : NULL;
+}
+
+const char *cellos_wire_status_name(enum cellos_wire_status status)
+{
+	static const char *const names[CELLOS_WIRE_STATUS_COUNT] = {
+		[CELLOS_WIRE_OK] = "Ok",
+		[CELLOS_WIRE_SHORT_HEADER] = "ShortHeader",
+		[CELLOS_WIRE_FRAME_TOO_LARGE] = "FrameTooLarge",
+		[CELLOS_WIRE_FRAME_TRUNCATED] = "FrameTruncated",
+		[CELLOS_WIRE_UNEXPECTED_EOF] = "UnexpectedEof",
+		[CELLOS_WIRE_UNSUPPORTED_MAJOR] = "UnsupportedMajor",
+		[CELLOS_WIRE_UNSUPPORTED_ADDITIONAL] = "UnsupportedAdditional",
+		[CELLOS_WIRE_NOT_MAP5] = "NotMap5",
+		[CELLOS_WIRE_CONTENT_VERSION_MUST_BE_FIRST] = "ContentVersionMustBeFirst",
+		[CELLOS_WIRE_UNSUPPORTED_CONTENT_VERSION] = "UnsupportedContentVersion",
+		[CELLOS_WIRE_MISSING_FIELD] = "MissingField",
+		[CELLOS_WIRE_BUFFER_TOO_SMALL] = "BufferTooSmall",
+		[CELLOS_WIRE_FIELD_TYPE] = "FieldType",
+		[CELLOS_WIRE_INTEGER_OVERFLOW] = "IntegerOverflow",
+		[CELLOS_WIRE_UNKNOWN_PROBE_SOURCE] = "UnknownProbeSource",
+		[CELLOS_WIRE_INVALID_UTF8] = "InvalidUtf8",
+		[CELLOS_WIRE_DUPLICATE_FIELD] = "DuplicateField",
+		[CELLOS_WIRE_UNKNOWN_FIELD] = "UnknownField",
+		[CELLOS_WIRE_TRAILING_BYTES] = "TrailingBytes",
+		[CELLOS_WIRE_FIELD_TOO_LONG] = "FieldTooLong",
+	};
+
+	return (size_t)status < COUNT(names) ? names[status] : "?";
+}
+
+const char *cellos_wire_field_name(enum cellos_wire_field field)
+{
+	static const char *const names[CELLOS_FIELD_COUNT] = {
+		[CELLOS_FIELD_CONTENT_VERSION] = "content_version",
+		[CELLOS_FIELD_PROBE_SOURCE] = "probe_source",
+		[CELLOS_FIELD_GUEST_PID] = "guest_pid",
+		[CELLOS_FIELD_GUEST_COMM] = "guest_comm",
+		[CELLOS_FIELD_GUEST_MONOTONIC_NS] = "guest_monotonic_ns",
+		[CELLOS_FIELD_KEY] = "key",
+	};
+
+	return (size_t)field < COUNT(names) ? names[field] : "?";
+}
