@@ -76,14 +76,25 @@ struct cellos_channel {
 	uint64_t opened_ns;
 	uint32_t backoff_ms;
 	uint32_t random;
+	uint32_t piece_limit; /* not 0: poll before each write, and write at most this much */
 	bool is_socket;
-	bool may_poll;
 };
 
 /*
- * Prepares a channel; opens nothing. `seed` feeds the jitter. For fd:N the descriptor's own
- * description is not changed where it can be helped: a pipe or tty is opened anew through
- * /proc/self/fd, a socket is written with MSG_DONTWAIT, a regular file as it is.
+ * What is asked for as SO_SNDBUF of a socket that the channel itself opens. The kernel doubles it
+ * for its own bookkeeping and takes no more than net.core.wmem_max (212992 unless set otherwise),
+ * so a channel holds at most twice this in the kernel. A descriptor given as fd:N keeps its own.
+ */
+#define CELLOS_CHANNEL_SEND_BUFFER_BYTES 524288
+
+/*
+ * Prepares a channel, WAITING since 0, so that the first advance connects; opens nothing. `seed`
+ * feeds the jitter.
+ *
+ * For fd:N the descriptor's own description is not changed: a pipe or tty is opened anew through
+ * /proc/self/fd, a socket is written with MSG_DONTWAIT, a regular file as it is. The first advance
+ * takes a copy; N itself stays the caller's, who should close it afterwards (or put /dev/null in
+ * its place): as long as it is open, a pipe's reader sees no end of file.
  */
 CELLOS_EXPORT void cellos_channel_init(struct cellos_channel *channel,
 				       const struct cellos_address *address, uint32_t seed);
@@ -99,15 +110,17 @@ CELLOS_EXPORT uint64_t cellos_channel_deadline(const struct cellos_channel *chan
 /*
  * Writes what fits. Bytes taken, or -EAGAIN (poll for POLLOUT, or, when cellos_channel_deadline is
  * not UINT64_MAX, wait until then: a full disk), or another -errno: the connection is over, the
- * descriptor is closed and the channel is WAITING (or GONE). Never raises SIGPIPE.
+ * descriptor is closed and the channel is WAITING (or GONE). -ENOTCONN when it is not OPEN. A
+ * socket never raises SIGPIPE; a pipe whose reader left does: the owner blocks or ignores it.
  */
 CELLOS_EXPORT CELLOS_MUST_CHECK ssize_t cellos_channel_writev(struct cellos_channel *channel,
 							      const struct iovec *iov, int count,
 							      uint64_t now_ns);
 /*
  * Orderly end of the connection: shutdown(SHUT_WR), then waits for the peer's end of file until
- * `deadline_ns`, then closes. 0 when the peer closed, -ETIMEDOUT when it did not; for what is not a
- * socket 0 at once. The channel is CLOSED afterwards.
+ * `deadline_ns` (CLOCK_MONOTONIC), then closes. 0 when the peer closed, -ETIMEDOUT when it did not,
+ * another -errno when the connection broke (-ENOTCONN: there was none); for what is not a socket 0
+ * at once. The channel is CLOSED afterwards.
  */
 CELLOS_EXPORT int cellos_channel_finish(struct cellos_channel *channel, uint64_t deadline_ns);
 /* Closes at once. Harmless when closed. */
