@@ -17,7 +17,7 @@ if(CMAKE_C_COMPILER MATCHES "musl")
   set(_inc "${CMAKE_BINARY_DIR}/system-include")
   file(MAKE_DIRECTORY "${_inc}")
   foreach(folder urcu linux asm asm-generic)
-    unset(_found CACHE)
+    unset(_found) # a plain variable: NO_CACHE below
     find_path(_found NAMES ${folder} PATHS /usr/include/${CMAKE_LIBRARY_ARCHITECTURE}
               /usr/include/x86_64-linux-gnu /usr/include/aarch64-linux-gnu /usr/include
               NO_DEFAULT_PATH NO_CACHE)
