@@ -7,11 +7,12 @@
  * nothing of the queue's inside, CBOR or sockets.
  *
  * Life, all driven by the agent:
- *   state_bytes  main thread, once: how much zeroed memory the probe wants for these options
- *   arm          main thread, once, before any workload: open every descriptor, take the first
- * snapshot run          the probe's own pthread, once, after arm, also when arm said "not armed":
- * until stop_fd is readable. Signals are blocked there, the stack is CELLOS_PROBE_STACK_BYTES.
- *   disarm       main thread, after the thread has ended: close what arm opened
+ *   state_bytes: main thread, once: how much zeroed memory the probe wants for these options, page
+ *     aligned and not touched before arm (most of it never is); 0: the state is NULL.
+ *   arm: main thread, once, before any workload: open every descriptor, take the first snapshot.
+ *   run: the probe's own pthread, once, after arm, also when arm said "not armed": until stop_fd is
+ *     readable. Signals are blocked there, the stack is CELLOS_PROBE_STACK_BYTES.
+ *   disarm: main thread, after the thread has ended: close what arm opened.
  *
  * After arm a probe allocates nothing. Only its thread submits to its lane and counts there; arm
  * may count too, for the thread does not exist yet.
@@ -41,7 +42,7 @@ struct cellos_probe_options {
 	size_t watch_path_count;        /* 0..CELLOS_PROBE_MAX_PATHS */
 };
 
-/* How it went. The strings are static, but for `why`. */
+/* How it went. The strings are static, but for `why`. Both flags: part of it was had. */
 struct cellos_probe_status {
 	bool armed;
 	bool failed; /* could have been had, and was not: --on-probe-failure looks at this */

@@ -1,0 +1,87 @@
+/* SPDX-FileCopyrightText: cellos-telemetry contributors */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* See probe_util.h. */
+#include "probe_util.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+uint64_t cellos_probe_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * CELLOS_NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+static struct timespec time_left(uint64_t deadline_ns)
+{
+	uint64_t now = deadline_ns == 0 ? 0 : cellos_probe_now();
+	uint64_t left = deadline_ns > now ? deadline_ns - now : 0;
+
+	return (struct timespec){.tv_sec = (time_t)(left / CELLOS_NS_PER_S),
+				 .tv_nsec = (long)(left % CELLOS_NS_PER_S)};
+}
+
+enum cellos_wait_result cellos_probe_wait(int stop_fd, int fd, uint64_t deadline_ns)
+{
+	struct pollfd fds[2] = {
+		{.fd = stop_fd, .events = POLLIN},
+		{.fd = fd, .events = POLLIN},
+	};
+
+	for (;;) {
+		struct timespec left = time_left(deadline_ns);
+		int ready = ppoll(fds, 2, deadline_ns == UINT64_MAX ? NULL : &left, NULL);
+
+		if (ready == 0)
+			return CELLOS_WAIT_DEADLINE;
+		if (ready < 0 && errno == EINTR)
+			continue;
+		/* A poll that cannot be had would fail again at once: end rather than spin. */
+		if (ready < 0 || fds[0].revents != 0)
+			return CELLOS_WAIT_STOP;
+		return CELLOS_WAIT_READABLE;
+	}
+}
+
+void cellos_probe_emit(struct cellos_probe_env *env, enum cellos_probe_source source, uint32_t pid,
+		       const char *comm, size_t comm_len, uint64_t now_ns)
+{
+	struct cellos_raw_event event = {
+		.monotonic_ns = now_ns, .pid = pid, .source = (uint8_t)source};
+
+	if (comm_len > CELLOS_RAW_COMM_MAX_BYTES)
+		comm_len = CELLOS_RAW_COMM_MAX_BYTES;
+	memcpy(event.comm, comm, comm_len);
+	event.comm_len = (uint8_t)comm_len;
+	/* A full lane has counted the event already; there is nothing else to do about it. */
+	(void)cellos_lane_submit(env->lane, &event);
+}
+
+void cellos_probe_stat_set(struct cellos_probe_env *env, unsigned stat, uint64_t value)
+{
+	/* Relaxed: a number for people, nothing is ordered by it. */
+	atomic_store_explicit(&env->stats[stat], value, memory_order_relaxed);
+}
+
+void cellos_probe_stat_add(struct cellos_probe_env *env, unsigned stat, uint64_t more)
+{
+	uint64_t now = atomic_load_explicit(&env->stats[stat], memory_order_relaxed);
+
+	cellos_probe_stat_set(env, stat, now + more);
+}
+
+void cellos_probe_why(struct cellos_probe_status *status, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	(void)vsnprintf(status->why, sizeof(status->why), format, arguments);
+	va_end(arguments);
+}
