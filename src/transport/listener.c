@@ -4,7 +4,7 @@
 /*
  * The host's side of a channel: bind, listen, accept.
  *
- * One thread at a time. The socket file is 0600 from the moment it exists, whatever the umask, and
+ * One thread at a time. The socket file is never more than 0600, whatever the umask, and
  * nobody can connect before its owner is set. `device` and `inode` name the file that is ours; they
  * cannot come to mean another one while the socket lives, because it holds the inode.
  *
