@@ -1,0 +1,76 @@
+/* SPDX-FileCopyrightText: cellos-telemetry contributors */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * Kernel names made fit for the wire. A process may call itself any 15 bytes; the wire takes valid
+ * UTF-8 of at most 16 characters. Pure, any thread; called by the sender for every event, so a
+ * plain ASCII name must cost nothing beside its copy.
+ */
+#include "cellos/wire.h"
+
+#include <string.h>
+
+#include "utf8.h"
+
+#define REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
+#define REPLACEMENT_BYTES (sizeof(REPLACEMENT) - 1)
+
+/* 16 characters of input take at most 64 bytes, so looking at more could change nothing. */
+static void replace_invalid(struct cellos_probe_event *event, const uint8_t *raw, size_t length)
+{
+	size_t in = 0, out = 0;
+
+	if (length > CELLOS_GUEST_COMM_MAX_BYTES)
+		length = CELLOS_GUEST_COMM_MAX_BYTES;
+	for (int chars = 0; in < length && chars < CELLOS_GUEST_COMM_MAX_CHARS; chars++) {
+		int step = cellos_utf8_step(raw + in, length - in);
+
+		if (step > 0) {
+			memcpy(event->guest_comm + out, raw + in, (size_t)step);
+			in += (size_t)step;
+			out += (size_t)step;
+		} else {
+			memcpy(event->guest_comm + out, REPLACEMENT, REPLACEMENT_BYTES);
+			in += (size_t)-step;
+			out += REPLACEMENT_BYTES;
+		}
+	}
+	event->guest_comm[out] = 0;
+	event->guest_comm_len = (uint8_t)out;
+}
+
+void cellos_guest_comm_set(struct cellos_probe_event *event, const char *raw, size_t length)
+{
+	char padded[16] = {0};
+
+	if (length <= CELLOS_RAW_COMM_MAX_BYTES) {
+		memcpy(padded, raw, length);
+		if (cellos_ascii16(padded)) {
+			memcpy(event->guest_comm, padded, sizeof(padded));
+			event->guest_comm_len = (uint8_t)length;
+			return;
+		}
+	}
+	replace_invalid(event, (const uint8_t *)raw, length);
+}
+
+void cellos_probe_event_from_raw(struct cellos_probe_event *event,
+				 const struct cellos_raw_event *raw)
+{
+	size_t length = raw->comm_len;
+
+	if (length > CELLOS_RAW_COMM_MAX_BYTES)
+		length = CELLOS_RAW_COMM_MAX_BYTES;
+	event->guest_monotonic_ns = raw->monotonic_ns;
+	event->guest_pid = raw->pid;
+	event->content_version = CELLOS_WIRE_CONTENT_VERSION;
+	event->probe_source = raw->source;
+	/* All 16 bytes are there, so no length decides what is loaded or stored. */
+	if (cellos_ascii16(raw->comm)) {
+		memcpy(event->guest_comm, raw->comm, sizeof(raw->comm));
+		event->guest_comm[length] = 0;
+		event->guest_comm_len = (uint8_t)length;
+		return;
+	}
+	replace_invalid(event, (const uint8_t *)raw->comm, length);
+}
