@@ -72,8 +72,9 @@ enum cellos_submit_status {
 CELLOS_EXPORT enum cellos_submit_status cellos_lane_submit(struct cellos_lane *lane,
 							   const struct cellos_raw_event *event);
 /*
- * Account for what never became a submit: CELLOS_DROP_KERNEL, _OVERFLOW or _SUPPRESSED, and no
- * other. Wakes the sender as submit would, so that a row that leaves 0 travels at once.
+ * Account for what never became a submit: CELLOS_DROP_KERNEL, _OVERFLOW or _SUPPRESSED; any other
+ * reason counts nothing. Wakes the sender as submit would, so that a row that leaves 0 travels at
+ * once.
  */
 CELLOS_EXPORT void cellos_lane_count(struct cellos_lane *lane, enum cellos_drop_reason reason,
 				     uint64_t more);
@@ -81,7 +82,8 @@ CELLOS_EXPORT void cellos_lane_count(struct cellos_lane *lane, enum cellos_drop_
 /* ---- sender's side -------------------------------------------------------------------------- */
 
 enum cellos_drain_status {
-	CELLOS_DRAIN_EMPTY = 0, /* nothing is left that a producer would not wake us for */
+	CELLOS_DRAIN_EMPTY = 0, /* all that stood there when the call began is handed out; what
+				   came since, wait finds by itself: sleep on this */
 	CELLOS_DRAIN_MORE,      /* `max` reached: there may be more */
 	CELLOS_DRAIN_RETRY      /* a producer stands between its two stores and will not wake us:
 				   yield and call again, never sleep on this */
@@ -94,8 +96,9 @@ struct cellos_drained {
 };
 
 /*
- * Moves up to `max` (>= 1) events into the caller's array, in each lane's order, and frees their
- * slots before it returns; *count gets how many. The events are the caller's from then on.
+ * Moves up to `max` (>= 1; 256 is a good batch) events into the caller's array, in each lane's
+ * order, and frees their slots before it returns; *count gets how many. The events are the caller's
+ * from then on.
  */
 CELLOS_EXPORT CELLOS_MUST_CHECK enum cellos_drain_status
 cellos_queue_drain(struct cellos_queue *queue, struct cellos_drained *out, size_t max,
