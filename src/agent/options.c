@@ -23,6 +23,10 @@ enum option_id {
 	OPT_CHANNEL,
 	OPT_WATCH,
 	OPT_PROBES,
+	OPT_PROCESS,
+	OPT_CAPABILITY,
+	OPT_CONNECT,
+	OPT_WATCH_SURFACE,
 	OPT_PROCESS_INTERVAL,
 	OPT_MAX_PROCESSES,
 	OPT_QUEUE_DEPTH,
@@ -57,6 +61,12 @@ static const struct option_row rows[OPT_COUNT] = {
 		       "report changes of this file or directory; may be given up to 64 times"},
 	[OPT_PROBES] = {"probes", "LIST", 0, 0, 0,
 			"only these probes, by name, with commas between"},
+	[OPT_PROCESS] = {"process", "HOW", 0, 0, 0, "auto (default), connector or walker"},
+	[OPT_CAPABILITY] = {"capability", "HOW", 0, 0, 0,
+			    "auto (default: trace or none), trace, audit or none"},
+	[OPT_CONNECT] = {"connect", "HOW", 0, 0, 0, "auto (default), bpf or none"},
+	[OPT_WATCH_SURFACE] = {"watch-surface", "HOW", 0, 0, 0,
+			       "auto (default), fanotify or inotify"},
 	[OPT_PROCESS_INTERVAL] = {"process-interval", "MS", 1, 60000, 100,
 				  "time between two walks of /proc"},
 	[OPT_MAX_PROCESSES] = {"max-processes", "N", 16, 4194304, 8192,
@@ -180,6 +190,45 @@ static int parse_policy(struct agent_options *options, const char *text, char *m
 	return 0;
 }
 
+/* The number of `text` among `words` (NULL-terminated, in the order of the enum), or a refusal. */
+static int parse_choice(enum option_id id, const char *text, const char *const words[],
+			unsigned *out, char *message)
+{
+	for (unsigned i = 0; words[i] != NULL; i++) {
+		if (strcmp(words[i], text) == 0) {
+			*out = i;
+			return 0;
+		}
+	}
+	return refuse(message, "use", rows[id].name, text, "no such way to see (see --help)");
+}
+
+static int take_choice(struct agent_options *o, enum option_id id, const char *text, char *message)
+{
+	static const char *const process[] = {"auto", "connector", "walker", NULL};
+	static const char *const capability[] = {"auto", "trace", "audit", "none", NULL};
+	static const char *const connect[] = {"auto", "bpf", "none", NULL};
+	static const char *const watch[] = {"auto", "fanotify", "inotify", NULL};
+	const char *const *words = id == OPT_PROCESS      ? process
+				   : id == OPT_CAPABILITY ? capability
+				   : id == OPT_CONNECT    ? connect
+							  : watch;
+	unsigned chosen = 0;
+	int result = parse_choice(id, text, words, &chosen, message);
+
+	if (result < 0)
+		return result;
+	if (id == OPT_PROCESS)
+		o->probe.process = (enum cellos_process_choice)chosen;
+	else if (id == OPT_CAPABILITY)
+		o->probe.capability = (enum cellos_capability_choice)chosen;
+	else if (id == OPT_CONNECT)
+		o->probe.connect = (enum cellos_connect_choice)chosen;
+	else
+		o->probe.watch = (enum cellos_watch_choice)chosen;
+	return 0;
+}
+
 static int take(struct agent_options *o, enum option_id id, const char *text, char *message)
 {
 	switch (id) {
@@ -207,6 +256,11 @@ static int take(struct agent_options *o, enum option_id id, const char *text, ch
 		return parse_fd(id, text, &o->stats_fd, message);
 	case OPT_ON_PROBE_FAILURE:
 		return parse_policy(o, text, message);
+	case OPT_PROCESS:
+	case OPT_CAPABILITY:
+	case OPT_CONNECT:
+	case OPT_WATCH_SURFACE:
+		return take_choice(o, id, text, message);
 	case OPT_FORK:
 		o->fork = true;
 		return 0;

@@ -103,8 +103,11 @@ size_t report_probe_line(char out[REPORT_BYTES], const struct report_probe *prob
 {
 	struct text text = {out, 0};
 
-	put(&text, "{\"name\":\"%s\",\"lane\":\"%s\",\"surface\":\"%s\",\"armed\":%s,\"why\":",
+	put(&text,
+	    "{\"name\":\"%s\",\"lane\":\"%s\",\"surface\":\"%s\",\"exactness\":\"%s\",\"armed\":%s,"
+	    "\"why\":",
 	    probe->probe->name, cellos_lane_name(probe->probe->lane), probe->status->surface,
+	    probe->status->exactness != NULL ? probe->status->exactness : "none",
 	    probe->status->armed ? "true" : "false");
 	put_string(&text, probe->status->why);
 	put(&text, ",\"state_bytes\":%zu,\"kernel_bytes\":%" PRIu64 "}\n", probe->state_bytes,

@@ -33,6 +33,21 @@
 #define CELLOS_PROBE_MAX_STATS 4
 #define CELLOS_PROBE_MAX_PATHS 64
 
+/* Which way a probe shall see; AUTO takes the best that arms and says why when it falls back. */
+enum cellos_process_choice {
+	CELLOS_PROCESS_AUTO = 0,
+	CELLOS_PROCESS_CONNECTOR,
+	CELLOS_PROCESS_WALKER
+};
+enum cellos_capability_choice {
+	CELLOS_CAPABILITY_AUTO = 0, /* trace, else none: audit changes the kernel and is opt-in */
+	CELLOS_CAPABILITY_TRACE,
+	CELLOS_CAPABILITY_AUDIT,
+	CELLOS_CAPABILITY_NONE
+};
+enum cellos_connect_choice { CELLOS_CONNECT_AUTO = 0, CELLOS_CONNECT_BPF, CELLOS_CONNECT_NONE };
+enum cellos_watch_choice { CELLOS_WATCH_AUTO = 0, CELLOS_WATCH_FANOTIFY, CELLOS_WATCH_INOTIFY };
+
 /* What the user asked for; every member is already checked against its range. */
 struct cellos_probe_options {
 	uint32_t process_interval_ms;   /* 1..60000 */
@@ -40,12 +55,17 @@ struct cellos_probe_options {
 	uint32_t coalesce_ms;           /* 0..1000; 0 = off */
 	const char *const *watch_paths; /* borrowed for the life of the agent */
 	size_t watch_path_count;        /* 0..CELLOS_PROBE_MAX_PATHS */
+	enum cellos_process_choice process;
+	enum cellos_capability_choice capability;
+	enum cellos_connect_choice connect;
+	enum cellos_watch_choice watch;
 };
 
 /* How it went. The strings are static, but for `why`. Both flags: part of it was had. */
 struct cellos_probe_status {
 	bool armed;
 	bool failed; /* could have been had, and was not: --on-probe-failure looks at this */
+	const char *exactness;            /* "exact", "inferred", "sampled", or "none" */
 	const char *surface;              /* "procfs", "inotify", "none" */
 	uint64_t kernel_bytes;            /* buffers that the kernel holds for it, at most */
 	char why[CELLOS_PROBE_WHY_BYTES]; /* empty when there is nothing to say */
