@@ -248,7 +248,9 @@ int main(int argc, char *argv[])
 	uint64_t end;
 
 	snprintf(path, sizeof(path), "/tmp/cellos-stress-%d.sock", (int)getpid());
-	CHECK(cellos_queue_create(&queue, CELLOS_LANE_COUNT, 64) == 0, "no queue");
+	/* Shallow enough to overflow, deep enough that a write is larger than the kernel takes
+	   whole: a smaller one goes out entire or not at all, and no frame would ever be cut. */
+	CHECK(cellos_queue_create(&queue, CELLOS_LANE_COUNT, 1024) == 0, "no queue");
 	config.queue = queue;
 	host.listener = listen_on(path, &config);
 	CHECK(sender_create(&sender, &config) == 0 && sender_start(sender) == 0, "no sender");
