@@ -91,6 +91,7 @@ class Agent(lib.Case):
         self.touch_many(0, 1)  # armed already: this must be seen
         event = receiver.wait_event("fs.inotify_fired")
         child = event["guest_pid"]
+        self.assertEqual(os.getsid(child), child, "the terminal's Ctrl-C is not for it")
         os.kill(child, signal.SIGTERM)
         receiver.wait_report("goodbye")
         lib.wait_until(lambda: not os.path.exists(f"/proc/{child}/comm")
