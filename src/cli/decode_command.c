@@ -5,7 +5,8 @@
  * cellos-wire decode: frames in, one JSON object per line out, an event or an error. Every whole
  * frame gets exactly one line. A bad frame does not end the run while the framing holds; a prefix
  * over the limit does, since nothing tells where the next frame begins. A file of frames should be
- * whole, so a frame cut by its end is an error here, though a live stream may break anywhere.
+ * whole, so a frame cut by its end is an error here, though a live stream may break anywhere. One
+ * thread.
  */
 #include <errno.h>
 #include <string.h>

@@ -4,7 +4,7 @@
 /*
  * cellos-wire encode: one JSON object per line in, frames out. The keys are those that decode
  * prints; content_version may be left out. A line that cannot become a frame is named on standard
- * error and the run goes on: each frame stands for itself.
+ * error and the run goes on: each frame stands for itself. One thread.
  */
 #include <errno.h>
 #include <json-c/json.h>

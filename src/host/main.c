@@ -4,7 +4,8 @@
 /*
  * cellos-telemetry-host: receives one guest's telemetry and writes it as JSON lines.
  *
- * main is a list of verbs; here alone errors become words. Exit 0 done, 1 runtime failure, 2 usage.
+ * One thread. main is a list of verbs; here alone errors become words. Exit 0 done, 1 runtime
+ * failure, 2 usage.
  */
 #include <errno.h>
 #include <fcntl.h>

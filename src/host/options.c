@@ -3,6 +3,7 @@
 
 /*
  * The receiver's command line; the text of --help stands beside the table, so that they agree.
+ * One thread: getopt_long keeps its place in globals.
  */
 #include "options.h"
 

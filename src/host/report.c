@@ -2,7 +2,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Reports as JSON lines: the names, and which members go with each.
+ * Reports as JSON lines: the names, and which members go with each. Pure, over the
+ * caller's memory.
  */
 #include "report.h"
 
