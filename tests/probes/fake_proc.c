@@ -75,7 +75,10 @@ void fake_proc_answer(const char *root, struct fake_process now, struct fake_pro
 
 	snprintf(path, sizeof(path), "%s/%u/stat", root, now.pid);
 	fifo = open(path, O_WRONLY | O_CLOEXEC); /* waits for the walker's open */
-	fake_proc_put(root, after);
+	if (after.pid == 0)
+		fake_proc_drop(root, now.pid);
+	else
+		fake_proc_put(root, after);
 	write_line(fifo, &now);
 }
 

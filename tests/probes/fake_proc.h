@@ -30,7 +30,7 @@ void fake_proc_put(const char *root, struct fake_process process);
 void fake_proc_drop(const char *root, uint32_t pid);
 /* An entry whose stat is a fifo: the walker stands still in it until fake_proc_answer. */
 void fake_proc_put_fifo(const char *root, uint32_t pid);
-/* Waits until the walker stands there; it reads `now`, and `after` the next time. */
+/* Waits until the walker stands there; it reads `now`, and `after` the next time (pid 0: gone). */
 void fake_proc_answer(const char *root, struct fake_process now, struct fake_process after);
 
 #endif

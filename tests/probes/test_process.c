@@ -53,8 +53,10 @@ static bool named(const struct cellos_raw_event *event, const char *name)
 	return event->comm_len == strlen(name) && memcmp(event->comm, name, strlen(name)) == 0;
 }
 
-/* Exactly one event of each kind, the spawned one first, with these names. */
-static void check_life(const struct rig *rig, pid_t pid, const char *born, const char *died)
+/* Exactly one event of each kind, the spawned one first, with this name. The first may still have
+   its parent's: between fork and exec a busy machine can keep a child longer than it is waited for.
+   That the wait is for the name after exec is tried where time plays no part, over a made tree. */
+static void check_life(const struct rig *rig, pid_t pid, const char *name)
 {
 	const struct cellos_raw_event *first = rig_last(rig, SPAWNED, (uint32_t)pid);
 	const struct cellos_raw_event *last = rig_last(rig, EXITED, (uint32_t)pid);
@@ -62,8 +64,8 @@ static void check_life(const struct rig *rig, pid_t pid, const char *born, const
 	cr_assert(rig_count(rig, SPAWNED, (uint32_t)pid) == 1, "pid %d", pid);
 	cr_assert(rig_count(rig, EXITED, (uint32_t)pid) == 1, "pid %d", pid);
 	cr_assert(first < last && first->monotonic_ns <= last->monotonic_ns);
-	cr_assert(named(first, born), "born as %.16s, not %s", first->comm, born);
-	cr_assert(named(last, died), "died as %.16s, not %s", last->comm, died);
+	cr_assert(named(first, name) || named(first, "test_process"), "born as %.16s", first->comm);
+	cr_assert(named(last, name), "died as %.16s, not %s", last->comm, name);
 }
 
 /* Two whole walks from here: whatever was going to be reported is. */
@@ -88,6 +90,7 @@ Test(process, real_children)
 		children[at] = rig_spawn(SLEEP, "1000");
 	for (unsigned at = 0; at < CHILDREN; at++)
 		cr_assert(rig_until(&rig, SPAWNED, (uint32_t)children[at], 1));
+	let_it_walk(&rig); /* on a busy machine an exec takes longer than a name is waited for */
 	for (unsigned at = 0; at < CHILDREN; at++) {
 		rig_kill(children[at]);
 		rig_reap(children[at]);
@@ -100,7 +103,7 @@ Test(process, real_children)
 		const struct cellos_raw_event *event =
 			rig_last(&rig, SPAWNED, (uint32_t)children[at]);
 
-		check_life(&rig, children[at], "sleep", "sleep");
+		check_life(&rig, children[at], "sleep");
 		cr_assert(event->monotonic_ns >= before && event->monotonic_ns <= after);
 		cr_assert(event->reserved[0] == 0 && event->reserved[1] == 0);
 	}
@@ -144,7 +147,7 @@ Test(process, a_zombie_is_over_once)
 	let_it_walk(&rig);
 	rig_reap(child);
 	let_it_walk(&rig);
-	check_life(&rig, child, "sleep", "sleep");
+	check_life(&rig, child, "sleep");
 	rig_free(&rig);
 }
 
@@ -163,7 +166,7 @@ Test(process, first_seen_as_a_zombie)
 	let_it_walk(&rig);
 	rig_reap(dead);
 	let_it_walk(&rig);
-	check_life(&rig, dead, "sleep", "sleep");
+	check_life(&rig, dead, "sleep");
 	rig_free(&rig);
 }
 
@@ -253,6 +256,40 @@ Test(process, a_leader_that_left_first)
 	rig_kill(child);
 	cr_assert(rig_until(&rig, EXITED, (uint32_t)child, 1));
 	rig_reap(child);
+	rig_free(&rig);
+}
+
+/* A child that execs at once, of a parent that never does and so waits for its name. */
+Test(process, parents_before_children)
+{
+	struct rig rig;
+
+	begin_real(&rig);
+	for (unsigned round = 0; round < 20; round++) {
+		const struct cellos_raw_event *first, *second;
+		int ready[2];
+		pid_t parent, child;
+
+		cr_assert(pipe2(ready, O_CLOEXEC) == 0);
+		parent = fork();
+		if (parent == 0) {
+			rig_die_with_parent();
+			child = rig_spawn(SLEEP, "1000");
+			(void)!write(ready[1], &child, sizeof(child));
+			pause();
+		}
+		cr_assert(read(ready[0], &child, sizeof(child)) == sizeof(child));
+		close(ready[0]);
+		close(ready[1]);
+		cr_assert(rig_until(&rig, SPAWNED, (uint32_t)parent, 1));
+		cr_assert(rig_until(&rig, SPAWNED, (uint32_t)child, 1));
+		first = rig_last(&rig, SPAWNED, (uint32_t)parent);
+		second = rig_last(&rig, SPAWNED, (uint32_t)child);
+		cr_assert(first < second && first->monotonic_ns <= second->monotonic_ns);
+		rig_kill(parent);
+		rig_reap(parent);
+		cr_assert(rig_until(&rig, EXITED, (uint32_t)child, 1), "it dies with its parent");
+	}
 	rig_free(&rig);
 }
 
@@ -471,27 +508,79 @@ Test(made, kernel_threads_are_no_processes)
 	rig_free(&rig);
 }
 
-/* Caught between fork and exec: told under the name that the exec gave, and its child, which has a
-   name already, after it. */
+static const struct fake_process forked = {.pid = 300, .name = "sh", .flags = CELLOS_PF_FORKNOEXEC};
+
+/* Caught between fork and exec: told under the name that the exec gave. */
 Test(made, the_name_after_exec)
 {
 	struct rig rig;
 
 	fake_proc_make(root);
-	begin_made(&rig, 16, 60);
+	begin_made(&rig, 16, 5);
 	fake_proc_put_fifo(root, 300);
-	fake_proc_put(root, (struct fake_process){.pid = 301, .name = "child"});
-	fake_proc_answer(
-		root,
-		(struct fake_process){.pid = 300, .name = "sh", .flags = CELLOS_PF_FORKNOEXEC},
-		(struct fake_process){.pid = 300, .name = "ls"});
+	fake_proc_answer(root, forked, (struct fake_process){.pid = 300, .name = "ls"});
 	cr_assert(rig_until(&rig, SPAWNED, 300, 1));
 	cr_assert(named(rig_last(&rig, SPAWNED, 300), "ls"));
-	cr_assert(rig_until(&rig, SPAWNED, 301, 1));
 	fake_proc_drop(root, 300);
 	cr_assert(rig_until(&rig, EXITED, 300, 1));
 	let_it_walk(&rig);
-	cr_assert(rig_count(&rig, SPAWNED, 300) == 1 && rig_count(&rig, SPAWNED, 301) == 1);
+	cr_assert(rig.count == 2);
+	rig_free(&rig);
+}
+
+/* Caught there, and gone when it is looked at again. */
+Test(made, gone_before_exec)
+{
+	struct rig rig;
+
+	fake_proc_make(root);
+	begin_made(&rig, 16, 5);
+	fake_proc_put_fifo(root, 300);
+	fake_proc_answer(root, forked, (struct fake_process){0});
+	cr_assert(rig_until(&rig, EXITED, 300, 1));
+	cr_assert(rig.count == 2 && rig.events[0].source == SPAWNED);
+	cr_assert(named(&rig.events[0], "sh") && named(&rig.events[1], "sh"));
+	rig_free(&rig);
+}
+
+/* Caught there, and another has its number when it is looked at again. */
+Test(made, another_before_exec)
+{
+	struct rig rig;
+
+	fake_proc_make(root);
+	begin_made(&rig, 16, 5);
+	fake_proc_put_fifo(root, 300);
+	fake_proc_answer(root, forked,
+			 (struct fake_process){.pid = 300, .name = "ls", .starttime = 1001});
+	cr_assert(rig_until(&rig, SPAWNED, 300, 2));
+	let_it_walk(&rig);
+	cr_assert(rig.count == 3);
+	cr_assert(rig.events[0].source == SPAWNED && named(&rig.events[0], "sh"));
+	cr_assert(rig.events[1].source == EXITED && named(&rig.events[1], "sh"));
+	cr_assert(rig.events[2].source == SPAWNED && named(&rig.events[2], "ls"));
+	rig_free(&rig);
+}
+
+/* Far more of them than may wait: each is told once, none is lost, and so are their ends. */
+Test(made, many_before_exec)
+{
+	struct rig rig;
+
+	fake_proc_make(root);
+	begin_made(&rig, 4096, 20);
+	for (uint32_t pid = 1000000; pid < 1000600; pid++)
+		fake_proc_put(root, (struct fake_process){.pid = pid,
+							  .name = "daemon",
+							  .flags = CELLOS_PF_FORKNOEXEC});
+	for (uint32_t pid = 1000000; pid < 1000600; pid++)
+		cr_assert(rig_until(&rig, SPAWNED, pid, 1));
+	for (uint32_t pid = 1000000; pid < 1000600; pid++)
+		fake_proc_drop(root, pid);
+	for (uint32_t pid = 1000000; pid < 1000600; pid++)
+		cr_assert(rig_until(&rig, EXITED, pid, 1));
+	let_it_walk(&rig);
+	cr_assert(rig.count == 1200, "%zu events", rig.count);
 	rig_free(&rig);
 }
 

@@ -463,7 +463,7 @@ Test(watch, the_kernels_queue_overflows, .timeout = 60)
 	touch(at("d/b"));
 	prepare(&w, 1, &path, 131072);
 	rig_arm(&w.rig);
-	cr_assert(w.rig.status.kernel_bytes == queue * 512);
+	cr_assert(w.rig.status.kernel_bytes == queue * 288);
 	for (uint64_t round = 1; round <= 2; round++) {
 		size_t before = fired(&w);
 
