@@ -58,7 +58,7 @@ static bool get_text(struct json_object *value, const char *key, const char **te
 static bool get_version(struct json_object *value, const char *key,
 			struct cellos_probe_event *event, struct why *why)
 {
-	uint64_t version;
+	uint64_t version = 0;
 
 	if (!get_uint(value, key, UINT16_MAX, &version, why))
 		return false;
@@ -71,8 +71,8 @@ static bool get_version(struct json_object *value, const char *key,
 static bool get_source(struct json_object *value, const char *key, struct cellos_probe_event *event,
 		       struct why *why)
 {
-	const char *name;
-	size_t length;
+	const char *name = NULL;
+	size_t length = 0;
 	int source;
 
 	if (!get_text(value, key, &name, &length, why))
@@ -87,8 +87,8 @@ static bool get_source(struct json_object *value, const char *key, struct cellos
 static bool get_comm(struct json_object *value, const char *key, struct cellos_probe_event *event,
 		     struct why *why)
 {
-	const char *name;
-	size_t length;
+	const char *name = NULL;
+	size_t length = 0;
 
 	if (!get_text(value, key, &name, &length, why))
 		return false;
