@@ -13,7 +13,6 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -159,9 +158,9 @@ static void process_hidden(void)
 {
 	struct rig rig;
 
-	RIG_CHECK(setgid(65534) == 0 && setuid(65534) == 0);
-	RIG_CHECK(prctl(PR_SET_DUMPABLE, 1) == 0); /* for the leak checker, again */
+	RIG_CHECK(setegid(65534) == 0 && seteuid(65534) == 0);
 	arm_process(&rig, dir);
+	RIG_CHECK(seteuid(0) == 0 && setegid(0) == 0);
 	expect_failed(&rig, "hidepid");
 	rig_free(&rig);
 }
@@ -195,6 +194,8 @@ static void in_new_pid_namespace(void)
 	own_mounts();
 	RIG_CHECK(unshare(CLONE_NEWPID) == 0);
 	in_child(first_of_a_namespace);
+	/* With its first process the namespace is closed: a leak checker could start no helper. */
+	_exit(0);
 }
 
 static void may_unshare(void)
