@@ -13,7 +13,10 @@ target_compile_options(
             -Wold-style-definition> $<$<BOOL:${CELLOS_WERROR}>:-Werror>)
 # Sections let the static agent drop what it does not call.
 target_compile_options(cellos_flags INTERFACE -ffunction-sections -fdata-sections)
-target_link_options(cellos_flags INTERFACE -Wl,--gc-sections)
+# Criterion finds its tests by section, and nothing refers to them: those programs keep all.
+target_link_options(
+  cellos_flags
+  INTERFACE $<$<NOT:$<BOOL:$<TARGET_PROPERTY:CELLOS_KEEP_SECTIONS>>>:-Wl,--gc-sections>)
 
 if(CELLOS_SANITIZE STREQUAL "address")
   set(_san -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g)

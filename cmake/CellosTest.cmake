@@ -27,10 +27,16 @@ function(cellos_criterion_test name)
   find_package(PkgConfig REQUIRED)
   pkg_check_modules(CRITERION REQUIRED IMPORTED_TARGET criterion)
   add_executable(${name} ${T_SOURCES})
+  set_target_properties(${name} PROPERTIES CELLOS_KEEP_SECTIONS ON)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests/support)
   target_link_libraries(${name} PRIVATE cellos_flags ${T_LINKS} PkgConfig::CRITERION)
   add_test(NAME ${name} COMMAND ${name} ${T_ARGS})
   _cellos_test_properties(${name} ${T_LABEL} ${T_TIMEOUT})
+  # No test found is exit 0, too.
+  set_property(
+    TEST ${name}
+    APPEND
+    PROPERTY FAIL_REGULAR_EXPRESSION "Tested: 0 ")
 endfunction()
 
 # cellos_plain_test(NAME LABEL stress SOURCES a.c LINKS targets [TIMEOUT s] [ARGS ...]): own main().

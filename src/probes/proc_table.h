@@ -22,11 +22,12 @@
 #include "proc_parse.h"
 
 enum proc_flags {
-	PROC_KNOWN = 1,   /* a byte that is in use; entries are known by being there */
-	PROC_SEEN = 2,    /* by the walk under way */
-	PROC_OVER = 4,    /* nothing but its exit status is left */
-	PROC_TOLD = 8,    /* the exit is reported, or was before our time */
-	PROC_PENDING = 16 /* the spawn is not reported yet */
+	PROC_KNOWN = 1,    /* a byte that is in use; entries are known by being there */
+	PROC_SEEN = 2,     /* by the walk under way */
+	PROC_OVER = 4,     /* nothing but its exit status is left */
+	PROC_TOLD = 8,     /* the exit is reported, or was before our time */
+	PROC_PENDING = 16, /* the spawn is not reported yet */
+	PROC_UNNAMED = 32  /* between fork and exec: the name is the parent's */
 };
 
 struct proc_entry {

@@ -36,19 +36,28 @@
 #include "proc_parse.h"
 #include "proc_table.h"
 
-#define NAME_WAIT_NS (20 * CELLOS_NS_PER_MS)
+#define NAME_WAIT_NS (50 * CELLOS_NS_PER_MS)
+#define MAX_WAITING 256u /* a power of two; one more, and the first goes out as it is */
 #define LAST_WALK_NS (25 * CELLOS_NS_PER_MS)
 #define STAT_BYTES 1024 /* a line is at most some 600 */
 
 enum process_stat { STAT_TABLE_FULL, STAT_WALKS, STAT_GAPS };
+
+/* An entry with PROC_PENDING, and when it was seen first. */
+struct waiting {
+	uint32_t pid;
+	uint64_t since_ns;
+};
 
 struct process_state {
 	struct cellos_process_seam seam;
 	int fd;              /* owned; of /proc, -1 while it cannot be had */
 	bool have_snapshot;  /* a first walk came to its end */
 	bool in_gap;         /* the trouble under way is counted already */
-	uint32_t pending;    /* entries with PROC_PENDING */
 	uint64_t give_up_ns; /* set when stopping: the last walk ends then */
+	uint32_t first;      /* of those waiting for a name, modulo MAX_WAITING */
+	uint32_t past_last;
+	struct waiting waiting[MAX_WAITING];
 	struct proc_table table;
 	alignas(8) char listing[16384];
 	alignas(max_align_t) char memory[]; /* the table's */
@@ -111,10 +120,9 @@ static bool is_over(const struct cellos_proc_stat *stat)
 /* ---- telling -------------------------------------------------------------------------------- */
 
 static void tell(struct cellos_probe_env *env, enum cellos_probe_source source,
-		 const struct proc_entry *entry)
+		 const struct proc_entry *entry, uint64_t now)
 {
-	cellos_probe_emit(env, source, entry->pid, entry->comm, entry->comm_len,
-			  cellos_probe_now());
+	cellos_probe_emit(env, source, entry->pid, entry->comm, entry->comm_len, now);
 }
 
 /* One occasion per stretch of trouble, however long it is. */
@@ -132,21 +140,78 @@ static void remember(struct proc_entry *entry, const struct cellos_proc_stat *st
 	entry->starttime = stat->starttime;
 	entry->comm_len = stat->comm_len;
 	memcpy(entry->comm, stat->comm, sizeof(entry->comm));
-	entry->flags |= PROC_SEEN | (is_over(stat) ? PROC_OVER : 0);
+	entry->flags &= (uint8_t)~PROC_UNNAMED;
+	entry->flags |= (is_over(stat) ? PROC_OVER : 0) |
+			((stat->flags & CELLOS_PF_FORKNOEXEC) != 0 ? PROC_UNNAMED : 0);
 }
 
-/* A process not known before. Once one has to wait for its name the others of the walk wait behind
-   it, so that a parent is told before its child. */
-static void newcomer(struct process_state *state, struct cellos_probe_env *env,
-		     struct proc_entry *entry, const struct cellos_proc_stat *stat)
+/* The first of those waiting is told with the name that it has. */
+static void tell_first(struct process_state *state, struct cellos_probe_env *env)
 {
+	const struct waiting *first = &state->waiting[state->first++ % MAX_WAITING];
+	struct proc_entry *entry = proc_table_find(&state->table, first->pid);
+
+	/* Whoever ends an entry tells it before. */
+	entry->flags &= (uint8_t)~PROC_PENDING;
+	tell(env, CELLOS_SOURCE_PROCESS_SPAWNED, entry, first->since_ns);
+}
+
+/* Before an entry ends its own spawn is told, and those that came before it. */
+static void tell_through(struct process_state *state, struct cellos_probe_env *env,
+			 const struct proc_entry *entry)
+{
+	while ((entry->flags & PROC_PENDING) != 0)
+		tell_first(state, env);
+}
+
+static void tell_exit(struct process_state *state, struct cellos_probe_env *env,
+		      struct proc_entry *entry)
+{
+	if ((entry->flags & PROC_TOLD) != 0)
+		return;
+	tell_through(state, env, entry);
+	tell(env, CELLOS_SOURCE_PROCESS_EXITED, entry, cellos_probe_now());
+	entry->flags |= PROC_TOLD;
+}
+
+/* Tells those who have a name by now, or have waited long enough. */
+static void tell_named(struct process_state *state, struct cellos_probe_env *env)
+{
+	uint64_t now = cellos_probe_now();
+
+	while (state->first != state->past_last) {
+		const struct waiting *first = &state->waiting[state->first % MAX_WAITING];
+		struct proc_entry *entry = proc_table_find(&state->table, first->pid);
+		struct cellos_proc_stat stat;
+		char name[12];
+
+		name_of(first->pid, name);
+		if ((entry->flags & PROC_UNNAMED) != 0 && read_stat(state->fd, name, &stat) == 0 &&
+		    stat.starttime == entry->starttime)
+			remember(entry, &stat);
+		if ((entry->flags & PROC_UNNAMED) != 0 && now - first->since_ns < NAME_WAIT_NS)
+			break;
+		tell_first(state, env);
+	}
+}
+
+/* A process not known before. Once one has to wait for its name those after it wait behind it, so
+   that a parent is told before its child. */
+static void newcomer(struct process_state *state, struct cellos_probe_env *env,
+		     struct proc_entry *entry)
+{
+	uint64_t now = cellos_probe_now();
+
 	if (!state->have_snapshot) {
-		entry->flags |= is_over(stat) ? PROC_TOLD : 0;
-	} else if (state->pending > 0 || (stat->flags & CELLOS_PF_FORKNOEXEC) != 0) {
-		entry->flags |= PROC_PENDING;
-		state->pending++;
+		entry->flags |= (entry->flags & PROC_OVER) != 0 ? PROC_TOLD : 0;
+	} else if (state->first == state->past_last && (entry->flags & PROC_UNNAMED) == 0) {
+		tell(env, CELLOS_SOURCE_PROCESS_SPAWNED, entry, now);
 	} else {
-		tell(env, CELLOS_SOURCE_PROCESS_SPAWNED, entry);
+		if (state->past_last - state->first == MAX_WAITING)
+			tell_first(state, env);
+		entry->flags |= PROC_PENDING;
+		state->waiting[state->past_last++ % MAX_WAITING] =
+			(struct waiting){.pid = entry->pid, .since_ns = now};
 	}
 }
 
@@ -161,16 +226,14 @@ static void seen_untracked(struct process_state *state, struct cellos_probe_env 
 	if (flags == 0) {
 		cellos_probe_stat_add(env, STAT_TABLE_FULL, 1);
 		if (state->have_snapshot)
-			tell(env, CELLOS_SOURCE_PROCESS_SPAWNED, &entry);
+			tell(env, CELLOS_SOURCE_PROCESS_SPAWNED, &entry, cellos_probe_now());
 		else if ((entry.flags & PROC_OVER) != 0)
 			flags |= PROC_TOLD;
 	}
-	flags |= entry.flags | PROC_KNOWN;
-	if ((flags & (PROC_OVER | PROC_TOLD)) == PROC_OVER) {
-		tell(env, CELLOS_SOURCE_PROCESS_EXITED, &entry);
-		flags |= PROC_TOLD;
-	}
-	proc_table_set_untracked(&state->table, stat->pid, flags);
+	entry.flags |= flags | PROC_KNOWN | PROC_SEEN;
+	if ((entry.flags & PROC_OVER) != 0)
+		tell_exit(state, env, &entry);
+	proc_table_set_untracked(&state->table, stat->pid, entry.flags);
 }
 
 static void seen(struct process_state *state, struct cellos_probe_env *env,
@@ -195,14 +258,14 @@ static void seen(struct process_state *state, struct cellos_probe_env *env,
 		}
 	} else if (entry->starttime != stat->starttime) {
 		/* The number is another's now. */
-		if ((entry->flags & PROC_TOLD) == 0)
-			tell(env, CELLOS_SOURCE_PROCESS_EXITED, entry);
+		tell_exit(state, env, entry);
 		entry->flags = 0;
 		is_new = true;
 	}
 	remember(entry, stat);
+	entry->flags |= PROC_SEEN;
 	if (is_new)
-		newcomer(state, env, entry, stat);
+		newcomer(state, env, entry);
 }
 
 /* Listed, but its stat could not be read: it lives, more is not known. */
@@ -278,31 +341,6 @@ static struct walk list_all(struct process_state *state, struct cellos_probe_env
 	return walk;
 }
 
-/* Those that were seen between fork and exec, and those behind them. */
-static void settle_names(struct process_state *state, struct cellos_probe_env *env,
-			 uint64_t next_walk_ns)
-{
-	uint64_t until = cellos_probe_now() + NAME_WAIT_NS;
-
-	if (state->pending == 0)
-		return;
-	(void)cellos_probe_wait(env->stop_fd, -1, until < next_walk_ns ? until : next_walk_ns);
-	for (uint32_t at = 0; at < state->table.count; at++) {
-		struct proc_entry *entry = &state->table.entries[at];
-		struct cellos_proc_stat stat;
-		char name[12];
-
-		if ((entry->flags & PROC_PENDING) == 0)
-			continue;
-		name_of(entry->pid, name);
-		if (read_stat(state->fd, name, &stat) == 0 && stat.starttime == entry->starttime)
-			remember(entry, &stat);
-		tell(env, CELLOS_SOURCE_PROCESS_SPAWNED, entry);
-		entry->flags &= (uint8_t)~PROC_PENDING;
-	}
-	state->pending = 0;
-}
-
 static void find_exits(struct process_state *state, struct cellos_probe_env *env, bool complete)
 {
 	struct proc_table *table = &state->table;
@@ -312,10 +350,8 @@ static void find_exits(struct process_state *state, struct cellos_probe_env *env
 		struct proc_entry *entry = &table->entries[at];
 		bool gone = complete && (entry->flags & PROC_SEEN) == 0;
 
-		if ((gone || (entry->flags & PROC_OVER) != 0) && (entry->flags & PROC_TOLD) == 0) {
-			tell(env, CELLOS_SOURCE_PROCESS_EXITED, entry);
-			entry->flags |= PROC_TOLD;
-		}
+		if (gone || (entry->flags & PROC_OVER) != 0)
+			tell_exit(state, env, entry);
 		if (gone)
 			proc_table_remove(table, entry);
 		else
@@ -332,17 +368,15 @@ static void find_untracked_exits(struct process_state *state, struct cellos_prob
 	table->low = CELLOS_PID_LIMIT; /* grows again with what stays */
 	table->high = 0;
 	for (uint32_t pid = low; pid <= high; pid++) {
-		uint8_t flags = table->untracked[pid];
-		struct proc_entry nameless = {.pid = pid};
+		struct proc_entry nameless = {.pid = pid, .flags = table->untracked[pid]};
 
-		if (flags == 0)
+		if (nameless.flags == 0)
 			continue;
-		if (complete && (flags & PROC_SEEN) == 0) {
-			if ((flags & PROC_TOLD) == 0)
-				tell(env, CELLOS_SOURCE_PROCESS_EXITED, &nameless);
-			flags = 0;
+		if (complete && (nameless.flags & PROC_SEEN) == 0) {
+			tell_exit(state, env, &nameless);
+			nameless.flags = 0;
 		}
-		proc_table_set_untracked(table, pid, flags & (uint8_t)~PROC_SEEN);
+		proc_table_set_untracked(table, pid, nameless.flags & (uint8_t)~PROC_SEEN);
 	}
 }
 
@@ -352,12 +386,10 @@ static void lose_proc(struct process_state *state)
 	state->fd = -1;
 }
 
-static void walk_once(struct process_state *state, struct cellos_probe_env *env,
-		      uint64_t next_walk_ns)
+static void walk_once(struct process_state *state, struct cellos_probe_env *env)
 {
 	struct walk walk = list_all(state, env);
 
-	settle_names(state, env, next_walk_ns);
 	find_exits(state, env, walk.complete);
 	find_untracked_exits(state, env, walk.complete);
 	cellos_probe_stat_add(env, STAT_WALKS, 1);
@@ -430,7 +462,7 @@ static void process_arm(void *opaque, struct cellos_probe_env *env,
 	if (open_proc(state, env, status) != 0) {
 		open_gap(state, env);
 	} else {
-		walk_once(state, env, 0);
+		walk_once(state, env);
 		if (state->fd < 0)
 			cellos_probe_why(status, "cannot list /proc");
 	}
@@ -450,6 +482,25 @@ static uint64_t next_due(uint64_t due, uint64_t period, uint64_t now)
 	return due;
 }
 
+/* When the first of those waiting for a name has waited long enough. */
+static uint64_t name_deadline(const struct process_state *state)
+{
+	return state->first == state->past_last
+		       ? UINT64_MAX
+		       : state->waiting[state->first % MAX_WAITING].since_ns + NAME_WAIT_NS;
+}
+
+/* What ended since the last walk, as far as a short moment goes, and all that waits. */
+static void finish(struct process_state *state, struct cellos_probe_env *env)
+{
+	if (state->fd >= 0) {
+		state->give_up_ns = cellos_probe_now() + LAST_WALK_NS;
+		walk_once(state, env);
+	}
+	while (state->first != state->past_last)
+		tell_first(state, env);
+}
+
 static void process_run(void *opaque, struct cellos_probe_env *env)
 {
 	struct process_state *state = opaque;
@@ -457,17 +508,21 @@ static void process_run(void *opaque, struct cellos_probe_env *env)
 	uint64_t due = cellos_probe_now() + interval;
 	struct cellos_probe_status unused;
 
-	while (cellos_probe_wait(env->stop_fd, -1, due) != CELLOS_WAIT_STOP) {
-		if (state->fd >= 0 || open_proc(state, env, &unused) == 0)
-			walk_once(state, env, due + interval);
-		due = next_due(due, state->fd >= 0 ? interval : CELLOS_PROBE_RETRY_NS,
-			       cellos_probe_now());
+	for (;;) {
+		uint64_t named = name_deadline(state);
+
+		if (cellos_probe_wait(env->stop_fd, -1, due < named ? due : named) ==
+		    CELLOS_WAIT_STOP)
+			break;
+		if (cellos_probe_now() >= due) {
+			if (state->fd >= 0 || open_proc(state, env, &unused) == 0)
+				walk_once(state, env);
+			due = next_due(due, state->fd >= 0 ? interval : CELLOS_PROBE_RETRY_NS,
+				       cellos_probe_now());
+		}
+		tell_named(state, env);
 	}
-	if (state->fd >= 0) {
-		/* What ended since the last walk, as far as a short moment goes. */
-		state->give_up_ns = cellos_probe_now() + LAST_WALK_NS;
-		walk_once(state, env, 0);
-	}
+	finish(state, env);
 }
 
 static void process_disarm(void *opaque, struct cellos_probe_env *env)

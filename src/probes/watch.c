@@ -35,8 +35,8 @@
 /* Hints that the path may lead elsewhere now. The last two come unasked. */
 #define HINTS (IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT | IN_IGNORED)
 
-/* One record of the kernel's queue with the longest name: 32 + 256 bytes, in a slab of 512. */
-#define KERNEL_RECORD_BYTES 512u
+/* One record of the kernel's queue: 32 bytes and the longest name. */
+#define KERNEL_RECORD_BYTES (32u + 256u)
 #define DEFAULT_QUEUED_EVENTS 16384u
 /* Reads in a row before stop and the look are due again: more than the default queue holds. */
 #define MAX_READS 32

@@ -177,8 +177,9 @@ static int adopt(struct cellos_channel *channel)
 
 	if (flags < 0 || fstat(given, &st) < 0)
 		return -errno;
-	/* Opening anew could turn a descriptor for reading into one for writing: not asked for. */
-	if ((flags & O_ACCMODE) == O_RDONLY || (flags & O_PATH) != 0)
+	/* Opening anew could turn a descriptor for reading (or O_PATH, which reads as one) into one
+	 * for writing: not asked for. */
+	if ((flags & O_ACCMODE) == O_RDONLY)
 		return -EBADF;
 	channel->is_socket = S_ISSOCK(st.st_mode);
 	if (channel->is_socket &&

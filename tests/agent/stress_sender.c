@@ -156,8 +156,13 @@ static void serve(struct host *host, int fd, size_t budget)
 		cellos_stream_feed(&host->stream, piece, (size_t)n);
 		while (cellos_stream_next(&host->stream, &frame, &length) == CELLOS_STREAM_FRAME)
 			take_frame(host, frame, length);
-		if (total % 7 == 0) /* dawdle */
-			nanosleep(&(struct timespec){.tv_nsec = 3000000}, NULL);
+		/* Dawdle: often a little, now and then until a heartbeat falls due behind a cut
+		 * frame.
+		 */
+		if (total % 7 == 0)
+			nanosleep(&(struct timespec){.tv_nsec =
+							     total % 49 == 0 ? 150000000 : 3000000},
+				  NULL);
 	}
 	close(fd);
 }
@@ -243,7 +248,9 @@ int main(int argc, char *argv[])
 	uint64_t end;
 
 	snprintf(path, sizeof(path), "/tmp/cellos-stress-%d.sock", (int)getpid());
-	CHECK(cellos_queue_create(&queue, CELLOS_LANE_COUNT, 64) == 0, "no queue");
+	/* Shallow enough to overflow, deep enough that a write is larger than the kernel takes
+	   whole: a smaller one goes out entire or not at all, and no frame would ever be cut. */
+	CHECK(cellos_queue_create(&queue, CELLOS_LANE_COUNT, 1024) == 0, "no queue");
 	config.queue = queue;
 	host.listener = listen_on(path, &config);
 	CHECK(sender_create(&sender, &config) == 0 && sender_start(sender) == 0, "no sender");

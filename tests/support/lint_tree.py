@@ -60,6 +60,12 @@ def files(root):
                 yield path
 
 
+def story_of(lines):
+    """The comment that follows the two SPDX lines; empty when there is none."""
+    text = "\n".join(lines[2:]).lstrip("\n")
+    return text.split("*/")[0] if text.startswith("/*") else ""
+
+
 class Lint:
     def __init__(self, root):
         self.root = root
@@ -79,14 +85,18 @@ class Lint:
                 self.say(path, 1, f"does not open with '{wanted}'")
 
     def purpose(self, path, lines):
-        """The story at the top of a C file: after the SPDX lines, before any code."""
-        text = "\n".join(lines[2:]).lstrip("\n")
-        elsewhere = re.match(r"/\* See (\w+\.h)\. \*/\n", text)
-        if elsewhere and path.with_name(elsewhere.group(1)).exists():
-            return
-        if not text.startswith("/*") or len(text.split("*/")[0].split()) < 8:
+        """The story at the top of a C file: after the SPDX lines, before any code.
+
+        A .c file may leave it to a header that stands beside it and that it names.
+        """
+        story = story_of(lines)
+        named = [path.with_name(name) for name in re.findall(r"\b\w+\.h\b", story)]
+        stories = [story] + [
+            story_of(header.read_text().split("\n")) for header in named if header.exists()
+        ]
+        if max(len(text.split()) for text in stories) < 8:
             self.say(path, 3, "does not say what it is for")
-        elif path.suffix == ".c" and "hread" not in text.split("*/")[0]:
+        elif path.suffix == ".c" and not re.search("[Tt]hread|[Pp]ure", " ".join(stories)):
             self.say(path, 3, "does not say which threads are involved")
 
     def includes(self, path, folder, lines):

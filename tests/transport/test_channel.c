@@ -605,6 +605,8 @@ Test(channel, flags_stay_for_every_kind)
 		start_fd(&c, fds[i]);
 		cr_assert_eq(cellos_channel_advance(&c, 0), CELLOS_CHANNEL_OPEN, "kind %zu", i);
 		cr_assert_eq(put(&c, "x", 1, 0), 1, "kind %zu", i);
+		cr_assert_eq(fcntl(c.fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC, "kind %zu", i);
+		cr_assert_gt(c.fd, 2, "kind %zu", i);
 		cr_assert_eq(fcntl(fds[i], F_GETFL), before, "kind %zu", i);
 		cellos_channel_close(&c);
 		cr_assert_eq(fcntl(fds[i], F_GETFL), before, "kind %zu: the caller's was closed",
@@ -690,6 +692,24 @@ Test(channel, terminal_without_a_reader_is_waited_for)
 		close(master);
 		close(slave);
 	}
+}
+
+Test(channel, terminals_master_is_not_opened_anew)
+{
+	struct cellos_channel c;
+	int master, slave;
+	char byte = 0;
+
+	cr_assert_eq(openpty(&master, &slave, NULL, NULL, NULL), 0);
+	start_fd(&c, master); /* /dev/ptmx anew would be another terminal */
+	cr_assert_eq(cellos_channel_advance(&c, 0), CELLOS_CHANNEL_OPEN);
+	cr_assert_eq(put(&c, "\n", 1, 0), 1);
+	cr_assert_eq(fcntl(slave, F_SETFL, O_NONBLOCK), 0);
+	cr_assert_eq(read(slave, &byte, 1), 1);
+	cr_assert_eq(byte, '\n');
+	cellos_channel_close(&c);
+	close(master);
+	close(slave);
 }
 
 Test(channel, socketpair_is_written_without_blocking)

@@ -1,0 +1,123 @@
+/* SPDX-FileCopyrightText: cellos-telemetry contributors */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * The host's account of one cell: what its agent says it sent, set against what arrived.
+ *
+ * Pure: fed with what was decoded, it answers with reports through a callback. No descriptor, no
+ * clock, no allocation; one thread at a time. Everything it is fed comes from a guest that may lie:
+ * any order of calls, any number, leads to some report and never to undefined behaviour. What a
+ * lying guest can reach is a wrong number in its own account.
+ *
+ * Identities that hold after every call:
+ *
+ *   totals.frames = totals.events + the sum of totals.bad but FrameTooLarge   (no whole frame)
+ *   position      = baseline + frames taken + frames lost in flight, of this incarnation
+ *
+ * and, whenever a heartbeat or goodbye was taken, position = the agent's `sent`.
+ */
+#ifndef CELLOS_HOST_ACCOUNT_H
+#define CELLOS_HOST_ACCOUNT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cellos/event.h"
+#include "cellos/wire.h"
+
+/* More frames in flight than this, and it is another agent that speaks (docs/ledger.md). */
+#define HOST_MAX_IN_FLIGHT UINT64_C(1000000)
+
+enum host_report_kind {
+	HOST_REPORT_HEARTBEAT,             /* epoch, count = sent */
+	HOST_REPORT_DROPPED,               /* lane, reason, count = total, baseline */
+	HOST_REPORT_LOST_IN_FLIGHT,        /* epoch, count = newly lost */
+	HOST_REPORT_BAD_FRAME,             /* error, count = total of that error */
+	HOST_REPORT_BAD_REPORT,            /* event = the latest one, count = total */
+	HOST_REPORT_GOODBYE,               /* count = sent */
+	HOST_REPORT_ENDED_WITHOUT_GOODBYE, /* count = complete up to */
+	HOST_REPORT_AGENT_RESTARTED,
+	HOST_REPORT_CONTESTED, /* count = total */
+	HOST_REPORT_JOINED,    /* count = sent */
+	HOST_REPORT_KIND_COUNT
+};
+
+struct host_report {
+	enum host_report_kind kind;
+	uint32_t epoch;
+	uint64_t count;
+	uint8_t lane;
+	uint8_t reason;
+	bool baseline; /* a row that was there already when the host joined */
+	enum cellos_wire_status error;
+	const struct cellos_probe_event *event; /* borrowed for the call */
+};
+
+typedef void (*host_report_fn)(void *context, const struct host_report *report);
+
+/* Over everything since init, all incarnations together: what the summary says. */
+struct host_totals {
+	uint64_t frames; /* whole frames that are no self-report, refused ones too: `received` */
+	uint64_t events; /* of these, sound: `emitted` */
+	uint64_t epochs; /* connections that announced themselves by a heartbeat */
+	uint64_t lost_in_flight;
+	uint64_t bad_reports;
+	uint64_t contested;
+	uint64_t bad[CELLOS_WIRE_STATUS_COUNT];
+	uint64_t dropped[CELLOS_LANE_COUNT][CELLOS_DROP_COUNT];
+};
+
+struct host_account {
+	host_report_fn report;
+	void *context;
+
+	/* The agent at the other end; all of it goes when another one speaks. */
+	struct host_incarnation {
+		bool named;     /* pid is set */
+		bool announced; /* its first heartbeat was taken */
+		uint32_t pid;
+		uint32_t epoch;    /* of its latest heartbeat; 0 before any */
+		uint64_t position; /* frames it sent as far as we can tell, unwrapped */
+		uint64_t rows[CELLOS_LANE_COUNT][CELLOS_DROP_COUNT]; /* unwrapped */
+	} agent;
+	bool knew_any; /* some agent was announced before: no later one is joined half-way */
+
+	struct host_connection_state {
+		bool spoke;     /* at least one whole frame */
+		bool goodbye;   /* the goodbye was the last frame */
+		bool joining;   /* between the heartbeat we joined at and the first other frame */
+		uint32_t epoch; /* of its heartbeats; 0 before the first */
+	} connection;
+
+	struct host_totals totals;
+
+	/* What was told already; the rest waits for host_account_tell. */
+	uint64_t told_bad[CELLOS_WIRE_STATUS_COUNT];
+	uint64_t told_bad_reports;
+	uint64_t told_contested;
+	bool untold;
+	struct cellos_probe_event bad_report; /* the latest */
+};
+
+void host_account_init(struct host_account *account, host_report_fn report, void *context);
+
+void host_account_connected(struct host_account *account);
+/* At the connection's end of file, or when we closed it. */
+void host_account_disconnected(struct host_account *account);
+
+/* A sound frame. True when it is an event for the output, false when it was a self-report. */
+bool host_account_take(struct host_account *account, const struct cellos_probe_event *event);
+/* A whole frame that the decoder refused. */
+void host_account_refuse(struct host_account *account, enum cellos_wire_status status);
+/* FrameTooLarge: the framing of this connection is gone; its end follows. */
+void host_account_framing_lost(struct host_account *account);
+/* A second connection was turned away. */
+void host_account_contested(struct host_account *account);
+
+/*
+ * Report what is counted but not told. A guest can make bad frames by the million, so they are told
+ * as totals: here, whenever the caller's clock says so, and at the end of a connection.
+ */
+void host_account_tell(struct host_account *account);
+
+#endif

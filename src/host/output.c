@@ -1,0 +1,161 @@
+/* SPDX-FileCopyrightText: cellos-telemetry contributors */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * The output's buffer and its writing; output.h says what holds.
+ *
+ * Standard output's open file description belongs to others too, so its O_NONBLOCK is left alone: a
+ * pipe or terminal is opened anew, a socket is written with MSG_DONTWAIT. Where opening anew is
+ * not allowed the write blocks, and with it the receiver, until the reader reads: nothing is lost.
+ */
+#include "output.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+_Static_assert(HOST_OUTPUT_ROOM_BYTES < HOST_OUTPUT_BYTES, "one read must always fit");
+
+static int adopt_stdout(struct host_output *output)
+{
+	int flags = fcntl(STDOUT_FILENO, F_GETFL), fd;
+	struct stat st;
+
+	output->fd = STDOUT_FILENO;
+	if (flags < 0 || fstat(STDOUT_FILENO, &st) < 0)
+		return -errno;
+	if ((flags & O_ACCMODE) == O_RDONLY)
+		return -EBADF;
+	output->is_socket = S_ISSOCK(st.st_mode);
+	if (!S_ISFIFO(st.st_mode) && !isatty(STDOUT_FILENO))
+		return 0;
+	fd = open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+	if (fd >= 0) {
+		output->fd = fd;
+		output->own_fd = true;
+	}
+	return 0;
+}
+
+int host_output_init(struct host_output *output, const char *path)
+{
+	memset(output, 0, sizeof(*output));
+	output->fd = -1;
+	output->watch_fd = -1;
+	output->name = path != NULL ? path : "standard output";
+	output->memory = malloc(HOST_OUTPUT_BYTES);
+	if (output->memory == NULL)
+		return -ENOMEM;
+	cellos_json_init(&output->line, output->memory, HOST_OUTPUT_BYTES);
+	if (path == NULL)
+		return adopt_stdout(output);
+	/* Appended: a receiver that is started again goes on where the last one stopped. */
+	output->fd =
+		open(path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC | O_NOCTTY, 0640);
+	if (output->fd < 0)
+		return -errno;
+	output->own_fd = true;
+	return 0;
+}
+
+void host_output_destroy(struct host_output *output)
+{
+	if (output->own_fd)
+		(void)close(output->fd);
+	if (output->watch_fd >= 0)
+		(void)close(output->watch_fd);
+	output->own_fd = false;
+	output->fd = -1;
+	output->watch_fd = -1;
+	free(output->memory);
+	output->memory = NULL;
+}
+
+bool host_output_has_room(const struct host_output *output)
+{
+	return HOST_OUTPUT_BYTES - output->line.length >= HOST_OUTPUT_ROOM_BYTES;
+}
+
+static ssize_t write_once(const struct host_output *output, const char *data, size_t length)
+{
+	ssize_t n;
+
+	do {
+		if (output->is_socket)
+			n = send(output->fd, data, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+		else
+			n = write(output->fd, data, length);
+	} while (n < 0 && errno == EINTR);
+	return n >= 0 ? n : -errno;
+}
+
+int host_output_watch(struct host_output *output)
+{
+	struct epoll_event event = {.events = EPOLLOUT};
+	int status;
+
+	if (output->watch_fd >= 0)
+		return output->watch_fd;
+	output->watch_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (output->watch_fd < 0)
+		return -errno;
+	if (epoll_ctl(output->watch_fd, EPOLL_CTL_ADD, output->fd, &event) == 0)
+		return output->watch_fd;
+	status = -errno;
+	(void)close(output->watch_fd);
+	output->watch_fd = -1;
+	return status;
+}
+
+int host_output_flush(struct host_output *output)
+{
+	struct cellos_json_line *line = &output->line;
+	size_t done = 0;
+	ssize_t n = 0;
+
+	if (output->error != 0)
+		return -output->error;
+	while (done < line->length) {
+		n = write_once(output, line->data + done, line->length - done);
+		if (n < 0)
+			break;
+		done += (size_t)n;
+	}
+	memmove(line->data, line->data + done, line->length - done);
+	line->length -= done;
+	if (n < 0 && n != -EAGAIN)
+		output->error = (int)-n;
+	return n < 0 ? (int)n : 0;
+}
+
+static uint64_t clock_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+int host_output_finish(struct host_output *output, unsigned limit_ms)
+{
+	const uint64_t deadline = clock_ms() + limit_ms;
+	struct pollfd look = {.fd = output->fd, .events = POLLOUT};
+	uint64_t now;
+	int status;
+
+	while ((status = host_output_flush(output)) == -EAGAIN) {
+		now = clock_ms();
+		if (now >= deadline)
+			return -ETIMEDOUT;
+		(void)poll(&look, 1, (int)(deadline - now));
+	}
+	return status;
+}

@@ -1,0 +1,254 @@
+#!/usr/bin/python3
+# SPDX-FileCopyrightText: cellos-telemetry contributors
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""The agent as a program: readiness, --fork, descriptors, signals, exit codes, odd surroundings."""
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import lib
+
+
+def run(*words, **named):
+    return subprocess.run([lib.AGENT, *words], capture_output=True, timeout=lib.PATIENCE,
+                          check=False, **named)
+
+
+class Agent(lib.Case):
+    def test_usage_errors_exit_2_with_one_line(self):
+        for words in (["--nonsense"], ["--queue-depth", "1"], ["--queue-depth"], ["stray"],
+                      ["--channel", "carrier-pigeon"], ["--channel", "unix:"],
+                      ["--channel", "vsock:2"], ["--channel", "fd:77"],
+                      ["--channel", "unix:" + "x" * 200], ["--watch", ""],
+                      ["--heartbeat-interval", "99"], ["--probes", "none"]):
+            done = run("--channel", self.channel, *words)
+            self.assertEqual(done.returncode, 2, words)
+            lines = done.stderr.decode().splitlines()
+            self.assertEqual(len(lines), 1, lines)
+            self.assertRegex(lines[0], r"^cellos-telemetry: cannot \w+ .*: .+")
+            self.assertEqual(done.stdout, b"")
+
+    def test_help_and_version_go_to_standard_output(self):
+        self.assertIn(b"--drain-timeout", run("--help").stdout)
+        self.assertRegex(run("--version").stdout.decode(), r"^cellos-telemetry \d+\.\d+\.\d+\n$")
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([lib.AGENT, "--help"], stdout=full, stderr=subprocess.PIPE,
+                                  check=False)
+        self.assertEqual(done.returncode, 1)
+
+    def test_the_environment_changes_nothing(self):
+        done = run("--version", env={"CELLOS_CHANNEL": "x", "TZ": "\xff", "LD_BIND_NOW": "1"})
+        self.assertEqual(done.returncode, 0)
+
+    def test_probe_report_is_one_object_a_probe_and_opens_no_channel(self):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(self.socket)
+            listener.listen(1)
+            listener.setblocking(False)
+            done = run("--channel", self.channel, "--probe-report", "--watch", self.watched,
+                       "--watch", self.folder.name + "/absent")
+            self.assertRaises(BlockingIOError, listener.accept)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        report = {p["name"]: p for p in map(json.loads, done.stdout.splitlines())}
+        self.assertEqual(list(report), ["process", "watch", "capability", "connect"])
+        for probe in report.values():
+            self.assertTrue({"name", "lane", "surface", "armed", "why"} <= set(probe))
+        self.assertTrue(report["process"]["armed"])
+        self.assertTrue(report["watch"]["armed"])
+        for name in ("capability", "connect"):
+            self.assertEqual((report[name]["armed"], report[name]["surface"], report[name]["why"]),
+                             (False, "none", "not built in this version"))
+
+    def test_watch_without_a_path_is_no_failure(self):
+        done = run("--channel", self.channel, "--probe-report", "--on-probe-failure", "fail")
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_a_probe_that_cannot_arm_degrades_or_fails_as_told(self):
+        # No descriptor left for /proc or inotify: a fault that the real thing gives on demand.
+        words = ["--probes", "watch", "--watch", self.watched, "--drain-timeout", "0"]
+        done = subprocess.run(["prlimit", "--nofile=7:7", lib.AGENT, "--channel", self.channel, *words,
+                               "--on-probe-failure", "fail"], capture_output=True,
+                              timeout=lib.PATIENCE, check=False)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn(b"cannot arm probe watch", done.stderr)
+
+    def test_queue_depth_is_rounded_up_and_the_result_reported(self):
+        agent = self.agent("--queue-depth", "5000", "--drain-timeout", "0", "--probes", "connect")
+        stats = agent.stop()
+        self.assertEqual(stats["queue_depth"], 8192)
+        self.assertIn("rounded up to 8192", agent.process.stderr.read().decode())
+
+    def test_fork_returns_when_armed_and_the_child_goes_on(self):
+        receiver = self.receiver()
+        done = run("--channel", self.channel, "--fork", "--probes", "watch", "--watch", self.watched)
+        self.assertEqual(done.returncode, 0)
+        self.touch_many(0, 1)  # armed already: this must be seen
+        event = receiver.wait_event("fs.inotify_fired")
+        child = event["guest_pid"]
+        self.assertEqual(os.getsid(child), child, "the terminal's Ctrl-C is not for it")
+        os.kill(child, signal.SIGTERM)
+        receiver.wait_report("goodbye")
+        lib.wait_until(lambda: not os.path.exists(f"/proc/{child}/comm")
+                       or open(f"/proc/{child}/stat").read().rpartition(")")[2].split()[0] == "Z",
+                       "the child's end")
+
+    def test_fork_hands_a_failure_to_the_caller(self):
+        done = subprocess.run(["prlimit", "--nofile=9:9", lib.AGENT, "--channel", self.channel,
+                               "--fork", "--probes", "watch", "--watch", self.watched,
+                               "--on-probe-failure", "fail"], capture_output=True,
+                              timeout=lib.PATIENCE, check=False)
+        self.assertEqual(done.returncode, 1, done.stderr)
+
+    def test_standard_descriptors_are_let_go_of(self):
+        agent = self.agent("--probes", "connect", "--drain-timeout", "0")
+        for fd in range(3):
+            self.assertEqual(os.readlink(f"/proc/{agent.pid}/fd/{fd}"), "/dev/null")
+        # And nothing else is shared with whoever started us: only our own and the stats pipe.
+        for fd in os.listdir(f"/proc/{agent.pid}/fdinfo"):
+            flags = next(l for l in open(f"/proc/{agent.pid}/fdinfo/{fd}") if l.startswith("flags"))
+            if int(fd) > 2:
+                self.assertTrue(int(flags.split()[1], 8) & os.O_CLOEXEC, f"fd {fd}")
+        agent.stop()
+
+    def test_verbose_keeps_talking_and_never_blocks_on_its_reader(self):
+        agent = self.agent("--verbose", "--probes", "connect", "--drain-timeout", "0")
+        receiver = self.receiver()
+        receiver.wait_report("heartbeat")
+        agent.stop()
+        self.assertIn("connected to unix:", agent.process.stderr.read().decode())
+
+    def test_diagnostics_into_a_full_pipe_do_not_hold_it_up(self):
+        read_end, write_end = os.pipe()
+        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
+        os.set_blocking(write_end, False)
+        os.write(write_end, b"x" * 4096)
+        os.set_blocking(write_end, True)
+        receiver = self.receiver()
+        process = subprocess.Popen([lib.AGENT, "--channel", self.channel, "--verbose", "--probes",
+                                    "connect"], stderr=write_end)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        receiver.wait_report("heartbeat", lambda l: len(receiver.reports("heartbeat")) >= 1)
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(lib.PATIENCE), 0)
+        self.assertTrue(os.get_blocking(write_end), "the shared description is as it was")
+        os.close(read_end)
+        os.close(write_end)
+
+    def test_closed_standard_descriptors_are_survived(self):
+        receiver = self.receiver()
+        process = subprocess.Popen(["sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-', lib.AGENT, "--channel",
+                                    self.channel, "--probes", "connect"])
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        receiver.wait_report("heartbeat")
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(lib.PATIENCE), 0)
+
+    def test_a_channel_that_is_a_file_holds_whole_frames(self):
+        path = os.path.join(self.folder.name, "capture")
+        with open(path, "wb") as capture:
+            agent = self.agent("--watch", self.watched, "--probes", "watch",
+                               channel=f"fd:{capture.fileno()}", pass_fds=(capture.fileno(),))
+        self.touch_many(0, 100)
+        lib.wait_until(lambda: agent.stats_now()["sent"] >= 100, "100 sent")
+        stats = agent.stop()
+        with open(path, "rb") as capture:
+            frames, rest = lib.decode_stream(capture.read())
+        self.assertEqual(rest, b"")
+        self.assertEqual(len([f for f in frames if not lib.is_report(f)]), stats["sent"])
+        self.assertEqual(lib.split_heartbeat(frames[0]), (1, 0))
+        self.assertEqual(lib.split_heartbeat(frames[-1]), (0, 100))
+
+    def test_a_channel_that_is_standard_output_works_into_a_pipe(self):
+        process = subprocess.Popen([lib.AGENT, "--channel", "fd:1", "--probes", "connect"],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.stderr.close)
+        first = process.stdout.read(4)
+        self.assertEqual(len(first), 4)
+        process.send_signal(signal.SIGTERM)
+        frames, rest = lib.decode_stream(first + process.stdout.read())
+        self.assertEqual(process.wait(lib.PATIENCE), 0)
+        self.assertEqual((lib.split_heartbeat(frames[-1])[0], rest), (0, b""))
+
+    def test_a_pipe_whose_reader_leaves_ends_the_agent_with_1(self):
+        process = subprocess.Popen([lib.AGENT, "--channel", "fd:1", "--probes", "connect",
+                                    "--heartbeat-interval", "100"], stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE)
+        self.addCleanup(process.stderr.close)
+        process.stdout.read(4)
+        process.stdout.close()
+        self.assertEqual(process.wait(lib.PATIENCE), 1)
+
+    def test_a_full_disk_is_waited_for_not_spun_on(self):
+        with open("/dev/full", "wb", buffering=0) as full:
+            agent = self.agent("--watch", self.watched, "--probes", "watch", "--drain-timeout", "100",
+                               channel=f"fd:{full.fileno()}", pass_fds=(full.fileno(),))
+        self.touch_many(0, 10)
+        lib.wait_until(lambda: agent.stats_now()["lanes"]["fs"]["produced"] == 10, "10 produced")
+        began = time.monotonic()
+        with open(f"/proc/{agent.pid}/schedstat") as stat:
+            before = int(stat.read().split()[0])
+        lib.wait_until(lambda: time.monotonic() - began > 0.5, "half a second", 2)
+        with open(f"/proc/{agent.pid}/schedstat") as stat:
+            self.assertLess(int(stat.read().split()[0]) - before, 50_000_000)
+        stats = agent.stop()
+        self.assertEqual(stats["lanes"]["fs"]["x"], 10)
+
+    def test_signals_that_are_not_ours_are_ignored(self):
+        receiver = self.receiver()
+        agent = self.agent("--probes", "connect")
+        for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGPIPE, signal.SIGALRM,
+                       signal.SIGQUIT, signal.SIGTSTP):
+            agent.process.send_signal(number)
+        agent.stats_now()
+        agent.process.send_signal(signal.SIGSTOP)
+        agent.process.send_signal(signal.SIGCONT)
+        agent.stats_now()
+        agent.process.send_signal(signal.SIGINT)
+        agent.finish()
+        receiver.wait_report("goodbye")
+
+    def test_stats_into_a_full_pipe_do_not_hold_the_stop_up(self):
+        read_end, write_end = os.pipe()
+        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
+        os.set_blocking(write_end, False)
+        os.write(write_end, b"x" * 4096)
+        os.set_blocking(write_end, True)
+        receiver = self.receiver()
+        process = subprocess.Popen([lib.AGENT, "--channel", self.channel, "--stats-fd", str(write_end),
+                                    "--probes", "connect"], pass_fds=(write_end,))
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        receiver.wait_report("heartbeat")
+        process.send_signal(signal.SIGUSR1)
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(lib.PATIENCE), 0)
+        receiver.wait_report("goodbye")
+        os.close(read_end)
+        os.close(write_end)
+
+    def test_without_proc_it_lives_and_says_so(self):
+        if os.geteuid() != 0:
+            self.fail("needs root for a mount namespace of its own")
+        script = 'mount -t tmpfs none /proc && exec "$0" "$@"'
+        receiver = self.receiver()
+        process = subprocess.Popen(["unshare", "-m", "sh", "-c", script, lib.AGENT, "--channel",
+                                    self.channel, "--verbose", "--probes", "process"],
+                                   stderr=subprocess.PIPE)
+        self.addCleanup(process.stderr.close)
+        receiver.wait_report("heartbeat")
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(lib.PATIENCE), 0)
+        self.assertIn(b"cannot arm probe process", process.stderr.read())
+
+
+if __name__ == "__main__":
+    lib.main()

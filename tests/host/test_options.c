@@ -1,0 +1,161 @@
+/* SPDX-FileCopyrightText: cellos-telemetry contributors */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * The receiver's command line: good ones, and every kind of bad one with the words it gets.
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "options.h"
+
+#define MAX_ARGS 12
+
+/* Splits at '|', so that an argument may be empty. */
+static int parse(struct host_options *options, const char *text)
+{
+	static char copy[2048];
+	char *argv[MAX_ARGS + 2] = {(char[]){HOST_PROGRAM}}, *rest = copy, *argument;
+	int argc = 1;
+
+	cr_assert_lt(strlen(text), sizeof(copy));
+	strcpy(copy, text);
+	while (*text != '\0' && (argument = strsep(&rest, "|")) != NULL) {
+		cr_assert_leq(argc, MAX_ARGS);
+		argv[argc++] = argument;
+	}
+	return host_options_parse(options, argc, argv);
+}
+
+Test(options, all_of_them)
+{
+	struct host_options o;
+
+	cr_assert_eq(parse(&o, "--listen|firecracker:/run/vm|--output|/tmp/o|--socket-owner|1000:"
+			       "2000|--exit-on-close|--verbose"),
+		     0);
+	cr_assert_eq(o.action, HOST_RUN);
+	cr_assert_str_eq(o.listen.path, "/run/vm_9001");
+	cr_assert_str_eq(o.output, "/tmp/o");
+	cr_assert(o.owner.set);
+	cr_assert_eq(o.owner.uid, 1000);
+	cr_assert_eq(o.owner.gid, 2000);
+	cr_assert(o.exit_on_close);
+	cr_assert(o.verbose);
+}
+
+Test(options, defaults)
+{
+	struct host_options o;
+
+	cr_assert_eq(parse(&o, "--listen=unix:/x"), 0);
+	cr_assert_null(o.output);
+	cr_assert_not(o.owner.set);
+	cr_assert_not(o.exit_on_close);
+	cr_assert_not(o.verbose);
+}
+
+Test(options, help_and_version_come_before_what_is_missing)
+{
+	struct host_options o;
+
+	cr_assert_eq(parse(&o, "--help"), 0);
+	cr_assert_eq(o.action, HOST_SHOW_HELP);
+	cr_assert_eq(parse(&o, "--version|stray"), 0);
+	cr_assert_eq(o.action, HOST_SHOW_VERSION);
+	cr_assert_eq(parse(&o, "--listen|unix:/x|--help|--nonsense"), 0);
+	cr_assert_eq(o.action, HOST_SHOW_HELP);
+}
+
+Test(options, help_names_every_option)
+{
+	static const char *const names[] = {
+		"--listen", "--output",  "--socket-owner", "--exit-on-close", "--verbose",
+		"--help",   "--version", "unix:",          "firecracker:",    "vsock:"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		cr_assert_not_null(strstr(host_options_help, names[i]), "%s", names[i]);
+}
+
+Test(options, bad_ones)
+{
+	static const struct {
+		const char *text, *message;
+	} table[] = {
+		{"", "cannot start: --listen is missing (see --help)"},
+		{"--verbose", "cannot start: --listen is missing (see --help)"},
+		{"--listen", "cannot read option '--listen': it needs a value"},
+		{"--listen|", "cannot read --listen '': an address is unix:PATH, firecracker:BASE "
+			      "or vsock:PORT"},
+		{"--listen|unix:", "cannot read --listen 'unix:': path is empty"},
+		{"--listen|vsock:x",
+		 "cannot read --listen 'vsock:x': port is not a number from 0 to 4294967294"},
+		{"--listen|unix:/a|--listen|unix:/b",
+		 "cannot read --listen 'unix:/b': one address is enough"},
+		{"--listen|unix:/a|stray",
+		 "cannot read argument 'stray': only options are expected"},
+		{"--listen|unix:/a|--output|", "cannot read --output '': the name is empty"},
+		{"--nonsense", "cannot read option '--nonsense': no such option, or more than one"},
+		{"--ver", "cannot read option '--ver': no such option, or more than one"},
+		{"-x", "cannot read option '-x': no such option"},
+		{"-xyz", "cannot read option '-x': no such option"},
+		{"--verbose=1", "cannot read option '--verbose=1': it takes no value"},
+		{"--listen|vsock:9001|--socket-owner|1:1",
+		 "cannot read --socket-owner 'UID:GID': a vsock has no file to own"},
+	};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct host_options o;
+
+		cr_assert_eq(parse(&o, table[i].text), -EINVAL, "%s", table[i].text);
+		cr_assert_str_eq(o.message, table[i].message, "%s", table[i].text);
+	}
+}
+
+Test(options, owners)
+{
+	static const char *const bad[] = {"",
+					  ":",
+					  "1",
+					  "1:",
+					  ":1",
+					  "1:2:3",
+					  "-1:1",
+					  "1:-1",
+					  " 1:1",
+					  "1:1 ",
+					  "+1:1",
+					  "root:root",
+					  "0x1:1",
+					  "4294967295:1",
+					  "1:4294967295",
+					  "99999999999:1",
+					  "1:99999999999999999999999"};
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct host_options o;
+		char text[128];
+
+		snprintf(text, sizeof(text), "--listen|unix:/x|--socket-owner|%s", bad[i]);
+		cr_assert_eq(parse(&o, text), -EINVAL, "%s", bad[i]);
+		cr_assert_not_null(strstr(o.message, "UID:GID, two numbers"), "%s", o.message);
+	}
+	struct host_options o;
+
+	cr_assert_eq(parse(&o, "--listen|unix:/x|--socket-owner|0:4294967294"), 0);
+	cr_assert_eq(o.owner.uid, 0);
+	cr_assert_eq(o.owner.gid, 4294967294u);
+}
+
+Test(options, long_nonsense_is_cut_and_the_reason_kept)
+{
+	struct host_options o;
+	char text[1500] = "--listen|vsock:";
+
+	memset(text + strlen(text), '9', 1000);
+	cr_assert_eq(parse(&o, text), -EINVAL);
+	cr_assert_lt(strlen(o.message), sizeof(o.message));
+	cr_assert_not_null(strstr(o.message, "port is not a number"));
+}

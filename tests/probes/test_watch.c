@@ -1,0 +1,551 @@
+/* SPDX-FileCopyrightText: cellos-telemetry contributors */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * The watch probe, whole, in its own thread, over real directories and files. Every way to replace
+ * what a path leads to must end with the new thing being watched, one event and one occasion.
+ *
+ * Threads: the test's and the probe's; each Criterion test is a process of its own.
+ * Refuses to: wait for time to pass where something can be waited for.
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "probe_tables.h"
+#include "rig.h"
+
+#define FIRED CELLOS_SOURCE_FS_INOTIFY_FIRED
+#define MAX_PATHS 4
+
+static char base[64];
+
+static void make_base(void)
+{
+	rig_temp_dir(base);
+}
+
+static void remove_base(void)
+{
+	rig_remove_tree(base);
+}
+
+TestSuite(watch, .init = make_base, .fini = remove_base);
+
+/* A path under the base; four of them live at a time. */
+static const char *at(const char *name)
+{
+	static char paths[8][160];
+	static unsigned next;
+	char *path = paths[next++ % 8];
+
+	snprintf(path, sizeof(paths[0]), "%s/%s", base, name);
+	return path;
+}
+
+static void touch(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+
+	cr_assert(fd >= 0, "%s: %s", path, strerror(errno));
+	close(fd);
+}
+
+static void append(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+
+	cr_assert(fd >= 0 && write(fd, "x", 1) == 1);
+	close(fd);
+}
+
+struct watching {
+	struct rig rig;
+	struct cellos_probe_options options;
+	char names[MAX_PATHS][160];
+	const char *paths[MAX_PATHS];
+};
+
+static void prepare(struct watching *w, size_t count, const char *const *paths, size_t depth)
+{
+	w->options = rig_options();
+	for (size_t which = 0; which < count; which++) {
+		snprintf(w->names[which], sizeof(w->names[0]), "%s", paths[which]);
+		w->paths[which] = w->names[which];
+	}
+	w->options.watch_paths = w->paths;
+	w->options.watch_path_count = count;
+	rig_init(&w->rig, &cellos_probe_watch, &w->options, depth);
+}
+
+static void begin(struct watching *w, const char *path)
+{
+	prepare(w, 1, &path, 65536);
+	rig_arm(&w->rig);
+	cr_assert(w->rig.status.armed && !w->rig.status.failed, "%s", w->rig.status.why);
+	cr_assert_str_eq(w->rig.status.surface, "inotify");
+	rig_start(&w->rig);
+}
+
+static size_t fired(const struct watching *w)
+{
+	cr_assert(w->rig.count == rig_count(&w->rig, FIRED, (uint32_t)getpid()));
+	return w->rig.count;
+}
+
+/* So many events since `before`, and not more; a late surplus is found by the next call. */
+static void expect(struct watching *w, size_t before, size_t more)
+{
+	cr_assert(rig_until(&w->rig, FIRED, (uint32_t)getpid(), before + more), "%zu of %zu events",
+		  w->rig.count - before, more);
+	cr_assert(fired(w) == before + more, "%zu events, not %zu", fired(w) - before, more);
+}
+
+/* One occasion and one event, and from then on the path is watched again. */
+static void expect_rearmed(struct watching *w, uint64_t occasions)
+{
+	cr_assert(rig_until_stat(&w->rig, "rearmed", occasions));
+	rig_pump(&w->rig, 0);
+	cr_assert(rig_stat(&w->rig, "rearmed") == occasions);
+	cr_assert(rig_dropped(&w->rig, CELLOS_DROP_OVERFLOW) == occasions);
+	cr_assert(rig_until_stat(&w->rig, "watched", 1));
+}
+
+/* A change under the watched directory is seen. */
+static void expect_sight(struct watching *w, const char *file)
+{
+	size_t before = fired(w);
+
+	touch(file);
+	expect(w, before, 1);
+	cr_assert(unlink(file) == 0);
+	expect(w, before, 2);
+}
+
+Test(watch, each_kind_of_change)
+{
+	struct watching w;
+	const struct cellos_raw_event *event;
+	uint64_t before = rig_now();
+
+	prctl(PR_SET_NAME, "cellos-telemetry"); /* cut to 15 by the kernel */
+	mkdir(at("d"), 0755);
+	mkdir(at("out"), 0755);
+	begin(&w, at("d"));
+	touch(at("d/f"));
+	expect(&w, 0, 1);
+	append(at("d/f"));
+	expect(&w, 1, 1);
+	cr_assert(chmod(at("d/f"), 0600) == 0);
+	expect(&w, 2, 1);
+	cr_assert(rename(at("d/f"), at("d/g")) == 0); /* from and to */
+	expect(&w, 3, 2);
+	cr_assert(rename(at("d/g"), at("out/g")) == 0);
+	expect(&w, 5, 1);
+	cr_assert(rename(at("out/g"), at("d/g")) == 0);
+	expect(&w, 6, 1);
+	cr_assert(mkdir(at("d/sub"), 0755) == 0);
+	expect(&w, 7, 1);
+	touch(at("d/sub/deep")); /* not recursive */
+	cr_assert(unlink(at("d/g")) == 0);
+	expect(&w, 8, 1);
+	cr_assert(chmod(at("d"), 0700) == 0); /* the directory itself */
+	expect(&w, 9, 1);
+	event = &w.rig.events[0];
+	cr_assert(event->comm_len == 15 && memcmp(event->comm, "cellos-telemetr", 16) == 0);
+	cr_assert(event->monotonic_ns >= before && event->monotonic_ns <= rig_now());
+	cr_assert(rig_dropped(&w.rig, CELLOS_DROP_OVERFLOW) == 0);
+	rig_free(&w.rig);
+}
+
+Test(watch, a_file_itself)
+{
+	struct watching w;
+
+	touch(at("f"));
+	begin(&w, at("f"));
+	append(at("f"));
+	expect(&w, 0, 1);
+	cr_assert(chmod(at("f"), 0600) == 0);
+	expect(&w, 1, 1);
+	touch(at("beside"));
+	append(at("f"));
+	expect(&w, 2, 1);
+	rig_free(&w.rig);
+}
+
+Test(watch, a_file_renamed_over)
+{
+	struct watching w;
+	size_t before;
+
+	touch(at("f"));
+	begin(&w, at("f"));
+	for (uint64_t round = 1; round <= 5; round++) {
+		touch(at("new"));
+		cr_assert(rename(at("new"), at("f")) == 0);
+		expect_rearmed(&w, round);
+		before = fired(&w);
+		append(at("f"));
+		expect(&w, before, 1);
+	}
+	/* For each round the old inode's last attribute change, the new watch, the append. */
+	cr_assert(fired(&w) == 15, "%zu events", fired(&w));
+	rig_free(&w.rig);
+}
+
+/* Held open, the old inode lives on and says nothing: only looking finds out. */
+Test(watch, an_open_file_renamed_over)
+{
+	struct watching w;
+	size_t before;
+	int held;
+
+	touch(at("f"));
+	held = open(at("f"), O_WRONLY | O_APPEND | O_CLOEXEC);
+	begin(&w, at("f"));
+	touch(at("new"));
+	cr_assert(rename(at("new"), at("f")) == 0);
+	expect_rearmed(&w, 1);
+	before = fired(&w);
+	cr_assert(write(held, "x", 1) == 1); /* the old one is not the path any more */
+	append(at("f"));
+	expect(&w, before, 1);
+	close(held);
+	rig_free(&w.rig);
+}
+
+Test(watch, deleted_and_made_again)
+{
+	struct watching w;
+	size_t before;
+
+	touch(at("f"));
+	begin(&w, at("f"));
+	cr_assert(unlink(at("f")) == 0);
+	cr_assert(rig_until(&w.rig, FIRED, (uint32_t)getpid(), 1)); /* the attribute change */
+	while (rig_stat(&w.rig, "watched") != 0)
+		rig_pump(&w.rig, rig_now() + 1000000);
+	cr_assert(rig_dropped(&w.rig, CELLOS_DROP_OVERFLOW) == 0, "nothing is there to miss");
+	touch(at("f"));
+	expect_rearmed(&w, 1);
+	before = fired(&w);
+	append(at("f"));
+	expect(&w, before, 1);
+	rig_free(&w.rig);
+}
+
+Test(watch, a_directory_deleted_and_made_again)
+{
+	struct watching w;
+
+	mkdir(at("d"), 0755);
+	begin(&w, at("d"));
+	for (uint64_t round = 1; round <= 3; round++) {
+		cr_assert(rmdir(at("d")) == 0 && mkdir(at("d"), 0755) == 0);
+		expect_rearmed(&w, round);
+		expect_sight(&w, at("d/f"));
+	}
+	rig_free(&w.rig);
+}
+
+Test(watch, a_parent_renamed)
+{
+	struct watching w;
+	size_t before;
+
+	mkdir(at("p"), 0755);
+	mkdir(at("p/d"), 0755);
+	begin(&w, at("p/d"));
+	cr_assert(rename(at("p"), at("q")) == 0); /* no record tells of this */
+	mkdir(at("p"), 0755);
+	mkdir(at("p/d"), 0755);
+	expect_rearmed(&w, 1);
+	before = fired(&w);
+	touch(at("q/d/f")); /* where the old one went is nobody's business now */
+	touch(at("p/d/f"));
+	expect(&w, before, 1);
+	rig_free(&w.rig);
+}
+
+Test(watch, moved_away_and_back)
+{
+	struct watching w;
+
+	mkdir(at("d"), 0755);
+	begin(&w, at("d"));
+	cr_assert(rename(at("d"), at("e")) == 0);
+	while (rig_stat(&w.rig, "watched") != 0)
+		rig_pump(&w.rig, rig_now() + 1000000);
+	cr_assert(rename(at("e"), at("d")) == 0);
+	expect_rearmed(&w, 1);
+	expect_sight(&w, at("d/f"));
+	rig_free(&w.rig);
+}
+
+Test(watch, a_symlink_that_changes)
+{
+	struct watching w;
+
+	mkdir(at("one"), 0755);
+	mkdir(at("two"), 0755);
+	cr_assert(symlink("one", at("link")) == 0);
+	begin(&w, at("link"));
+	expect_sight(&w, at("one/f"));
+	cr_assert(symlink("two", at("next")) == 0 && rename(at("next"), at("link")) == 0);
+	expect_rearmed(&w, 1);
+	expect_sight(&w, at("two/f"));
+	rig_free(&w.rig);
+}
+
+Test(watch, a_path_that_appears_late)
+{
+	struct watching w;
+	const char *path = at("late/d");
+
+	prepare(&w, 1, &path, 1024);
+	rig_arm(&w.rig);
+	cr_assert(w.rig.status.armed && !w.rig.status.failed);
+	cr_assert(strncmp(w.rig.status.why, "waiting for /", 13) == 0, "%s", w.rig.status.why);
+	rig_start(&w.rig);
+	mkdir(at("late"), 0755);
+	mkdir(at("late/d"), 0755);
+	expect_rearmed(&w, 1);
+	cr_assert(fired(&w) == 1);
+	expect_sight(&w, at("late/d/f"));
+	rig_free(&w.rig);
+}
+
+/* The same text, and two names of one inode: the kernel knows one watch, and tells once. */
+Test(watch, paths_that_are_one)
+{
+	struct watching w;
+	char names[3][160];
+	const char *paths[3] = {names[0], names[1], names[2]};
+
+	touch(at("f"));
+	cr_assert(link(at("f"), at("g")) == 0);
+	snprintf(names[0], sizeof(names[0]), "%s", at("f"));
+	snprintf(names[1], sizeof(names[1]), "%s", at("f"));
+	snprintf(names[2], sizeof(names[2]), "%s", at("g"));
+	prepare(&w, 3, paths, 1024);
+	rig_arm(&w.rig);
+	cr_assert(rig_stat(&w.rig, "watched") == 2, "the same text is one declaration");
+	rig_start(&w.rig);
+	append(at("f"));
+	expect(&w, 0, 1);
+	/* One name goes; the watch stays, for the other's sake. */
+	cr_assert(unlink(at("f")) == 0);
+	expect(&w, 1, 1);
+	while (rig_stat(&w.rig, "watched") != 1)
+		rig_pump(&w.rig, rig_now() + 1000000);
+	append(at("g"));
+	expect(&w, 2, 1);
+	cr_assert(rig_dropped(&w.rig, CELLOS_DROP_OVERFLOW) == 0);
+	rig_free(&w.rig);
+}
+
+Test(watch, no_path)
+{
+	struct watching w;
+	uint64_t before, until;
+
+	prepare(&w, 0, NULL, 16);
+	rig_arm(&w.rig);
+	cr_assert(!w.rig.status.armed && !w.rig.status.failed);
+	cr_assert_str_eq(w.rig.status.surface, "none");
+	cr_assert_str_eq(w.rig.status.why, "no --watch path");
+	rig_start(&w.rig);
+	while (atomic_load(&w.rig.tid) == 0 || rig_voluntary_switches(&w.rig) == 0)
+		rig_pump(&w.rig, rig_now() + 1000000);
+	before = rig_voluntary_switches(&w.rig);
+	for (until = rig_now() + 2000000000; rig_now() < until;)
+		rig_pump(&w.rig, until);
+	cr_assert(rig_voluntary_switches(&w.rig) == before, "it sleeps for good");
+	cr_assert(rig_stop(&w.rig) < 50000000);
+	rig_free(&w.rig);
+}
+
+Test(watch, idle)
+{
+	struct watching w;
+	uint64_t begun, before, switches;
+
+	mkdir(at("d"), 0755);
+	begin(&w, at("d"));
+	expect_sight(&w, at("d/f"));
+	begun = rig_now();
+	before = rig_voluntary_switches(&w.rig);
+	while (rig_now() < begun + 3000000000)
+		rig_pump(&w.rig, begun + 3000000000);
+	switches = rig_voluntary_switches(&w.rig) - before;
+	cr_assert(switches <= (rig_now() - begun) / 1000000000 + 1, "%llu",
+		  (unsigned long long)switches);
+	cr_assert(switches >= 1, "nobody looks at the path");
+	cr_assert(rig_stop(&w.rig) < 50000000);
+	rig_free(&w.rig);
+}
+
+/* A burst is one wake-up and one read, not one for each record. */
+Test(watch, records_gather)
+{
+	const char *path = at("d");
+	struct watching w;
+	uint64_t before, begun;
+
+	mkdir(path, 0755);
+	touch(at("d/a"));
+	touch(at("d/b"));
+	prepare(&w, 1, &path, 65536);
+	w.options.coalesce_ms = w.rig.options.coalesce_ms = 500;
+	rig_arm(&w.rig);
+	rig_start(&w.rig);
+	while (atomic_load(&w.rig.tid) == 0 || rig_voluntary_switches(&w.rig) == 0)
+		rig_pump(&w.rig, rig_now() + 1000000);
+	begun = rig_now();
+	before = rig_voluntary_switches(&w.rig);
+	for (unsigned record = 0; record < 1000; record++)
+		cr_assert(chmod(record % 2 ? at("d/a") : at("d/b"), 0644) == 0);
+	expect(&w, 0, 1000);
+	/* Woken, gathered, asleep again; and the looks. */
+	cr_assert(rig_voluntary_switches(&w.rig) - before <=
+		  3 * (1 + (rig_now() - begun) / 500000000));
+	rig_free(&w.rig);
+}
+
+/* Stop while records gather: what the kernel has is told. */
+Test(watch, stop_takes_what_is_there)
+{
+	const char *path = at("d");
+	struct watching w;
+	uint64_t took;
+
+	mkdir(path, 0755);
+	prepare(&w, 1, &path, 65536);
+	w.rig.options.coalesce_ms = 1000;
+	rig_arm(&w.rig);
+	rig_start(&w.rig);
+	touch(at("d/f"));
+	touch(at("d/g"));
+	took = rig_stop(&w.rig);
+	cr_assert(took < 50000000, "%llu ns", (unsigned long long)took);
+	cr_assert(fired(&w) == 2);
+	rig_free(&w.rig);
+}
+
+static unsigned long max_queued_events(void)
+{
+	FILE *file = fopen("/proc/sys/fs/inotify/max_queued_events", "re");
+	unsigned long number = 0;
+
+	cr_assert(file != NULL && fscanf(file, "%lu", &number) == 1);
+	fclose(file);
+	return number;
+}
+
+/* The probe's thread is not there yet, and the kernel's queue fills: exactly one record says so,
+   and one occasion is counted for it. */
+Test(watch, the_kernels_queue_overflows, .timeout = 60)
+{
+	const char *path = at("d");
+	unsigned long queue = max_queued_events();
+	struct watching w;
+
+	mkdir(path, 0755);
+	touch(at("d/a"));
+	touch(at("d/b"));
+	prepare(&w, 1, &path, 131072);
+	rig_arm(&w.rig);
+	cr_assert(w.rig.status.kernel_bytes == queue * 288);
+	for (uint64_t round = 1; round <= 2; round++) {
+		size_t before = fired(&w);
+
+		/* Two files in turn, or the kernel would merge them. */
+		for (unsigned long record = 0; record < queue + 1000; record++)
+			cr_assert(chmod(record % 2 ? at("d/a") : at("d/b"), 0644) == 0);
+		rig_start(&w.rig);
+		cr_assert(rig_until_dropped(&w.rig, CELLOS_DROP_OVERFLOW, round));
+		expect(&w, before, queue);
+		rig_stop(&w.rig);
+		cr_assert(rig_dropped(&w.rig, CELLOS_DROP_OVERFLOW) == round);
+		cr_assert(rig_stat(&w.rig, "overflows") == round);
+		/* For the second round: a stop that is not asked for any more. */
+		cr_assert(eventfd_read(w.rig.env.stop_fd, &(eventfd_t){0}) == 0);
+	}
+	cr_assert(rig_stat(&w.rig, "rearmed") == 0);
+	rig_free(&w.rig);
+}
+
+/* A full lane is the lane's account, not the probe's. */
+Test(watch, a_full_lane)
+{
+	const char *path = at("d");
+	struct watching w;
+	struct cellos_lane_counters counters;
+
+	mkdir(path, 0755);
+	touch(at("d/a"));
+	touch(at("d/b"));
+	prepare(&w, 1, &path, 16);
+	rig_arm(&w.rig);
+	for (unsigned record = 0; record < 100; record++)
+		cr_assert(chmod(record % 2 ? at("d/a") : at("d/b"), 0644) == 0);
+	rig_start(&w.rig);
+	do
+		cellos_lane_read(w.rig.env.lane, &counters);
+	while (counters.produced < 100);
+	cr_assert(counters.dropped[CELLOS_DROP_QUEUE_FULL] == 84);
+	rig_free(&w.rig);
+}
+
+Test(watch, no_instance_to_be_had)
+{
+	const char *path = at("d");
+	struct watching w;
+	struct rlimit limit, none;
+
+	mkdir(path, 0755);
+	prepare(&w, 1, &path, 1024);
+	cr_assert(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+	none = limit;
+	none.rlim_cur = (rlim_t)dup(0);
+	close((int)none.rlim_cur);
+	cr_assert(setrlimit(RLIMIT_NOFILE, &none) == 0);
+	rig_arm(&w.rig);
+	cr_assert(!w.rig.status.armed && w.rig.status.failed);
+	cr_assert_str_eq(w.rig.status.surface, "none");
+	cr_assert(strstr(w.rig.status.why, strerror(EMFILE)) != NULL, "%s", w.rig.status.why);
+	cr_assert(rig_dropped(&w.rig, CELLOS_DROP_OVERFLOW) == 1, "blind from now on");
+	cr_assert(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+	rig_start(&w.rig);
+	expect_rearmed(&w, 1);
+	expect_sight(&w, at("d/f"));
+	rig_free(&w.rig);
+}
+
+Test(watch, a_path_that_cannot_be_watched)
+{
+	struct watching w;
+	char loop[160];
+	const char *path = loop;
+
+	snprintf(loop, sizeof(loop), "%s", at("loop"));
+	cr_assert(symlink("loop", loop) == 0);
+	prepare(&w, 1, &path, 1024);
+	rig_arm(&w.rig);
+	cr_assert(w.rig.status.armed && w.rig.status.failed);
+	cr_assert(strncmp(w.rig.status.why, "cannot watch /", 14) == 0, "%s", w.rig.status.why);
+	cr_assert(rig_dropped(&w.rig, CELLOS_DROP_OVERFLOW) == 1);
+	rig_start(&w.rig);
+	touch(at("new"));
+	cr_assert(rename(at("new"), loop) == 0);
+	expect_rearmed(&w, 1);
+	rig_free(&w.rig);
+}
