@@ -1,0 +1,126 @@
+/* SPDX-FileCopyrightText: cellos-telemetry contributors */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * What the kernel runs when a socket of IPv4 or IPv6 is about to connect (`connect`), or an
+ * unconnected UDP socket to send (`datagram`).
+ *
+ * Where it runs: in the caller's context, on any processor, preemptible, several at once.
+ * Invariant: every run ends as exactly one of a record in the ring, one more in `lost`, one more in
+ * `folded`. A connect is never folded. A datagram is, when its process has been reported with this
+ * socket before; if that is not known any more (the table forgets the longest unused), it is
+ * reported again rather than kept silent.
+ * Refuses to: alter anything of the workload's; every run answers "go on".
+ */
+#include "program.h"
+
+#include "connect_shared.h"
+
+#define ALLOW 1
+#define DATAGRAM_SOCKET 2 /* SOCK_DGRAM, socket(2) */
+
+extern char events[]; /* ring of struct connect_record */
+extern char seen[];   /* struct connect_seen_key -> nothing; least recently used goes first */
+extern struct connect_shared shared;
+
+CELLOS_BPF_INLINE __u32 guest_pid(void)
+{
+	__u64 mode = CELLOS_BPF_READ_CONSTANT(pid_mode);
+
+	if (mode == CONNECT_PID_INITIAL)
+		return bpf_get_current_pid_tgid() >> 32;
+	if (mode == CONNECT_PID_TRANSLATED) {
+		struct bpf_pidns_info info;
+
+		if (bpf_get_ns_current_pid_tgid(CELLOS_BPF_READ_CONSTANT(pid_ns_device),
+						CELLOS_BPF_READ_CONSTANT(pid_ns_inode), &info,
+						sizeof(info)) == 0)
+			return info.tgid;
+	}
+	return 0;
+}
+
+CELLOS_BPF_INLINE struct connect_slot *slot(void)
+{
+	return &shared.slots[bpf_get_smp_processor_id() & (CONNECT_SLOTS - 1)];
+}
+
+CELLOS_BPF_INLINE void fill(struct connect_record *record, __u32 kind)
+{
+	record->monotonic_ns = bpf_ktime_get_ns();
+	record->pid = guest_pid();
+	record->kind = kind;
+	bpf_get_current_comm(record->comm, sizeof(record->comm));
+}
+
+/* A reader that sleeps for good learns of folds here; of records and of a full ring it does by the
+   ring itself. A discarded record carries the wake-up. */
+CELLOS_BPF_INLINE void count_fold(void)
+{
+	volatile __u32 *asleep = &shared.asleep;
+	void *nothing;
+
+	/* Before the look at `asleep`; the reader sets that before it looks at the counters. */
+	CELLOS_BPF_ADD_ORDERED(&slot()->folded, 1);
+	if (*asleep == 0)
+		return;
+	*asleep = 0; /* two at once wake it twice: no harm */
+	nothing = bpf_ringbuf_reserve(events, 8, 0);
+	if (nothing != 0)
+		bpf_ringbuf_discard(nothing, BPF_RB_FORCE_WAKEUP);
+}
+
+CELLOS_BPF_INLINE struct connect_seen_key seen_key(void *context)
+{
+	return (struct connect_seen_key){.cookie = bpf_get_socket_cookie(context),
+					 .tgid = bpf_get_current_pid_tgid() >> 32};
+}
+
+/* Flags 0 at submit: the kernel wakes the reader only when it had read everything before. */
+CELLOS_BPF_PROGRAM(connect)(struct bpf_sock_addr *context)
+{
+	struct connect_record *record = bpf_ringbuf_reserve(events, sizeof(*record), 0);
+
+	if (record == 0) {
+		__sync_fetch_and_add(&slot()->lost, 1);
+		return ALLOW;
+	}
+	fill(record, CONNECT_KIND_CONNECT);
+	bpf_ringbuf_submit(record, 0);
+	/* Some datagrams of a connected socket come by the other hook as well (an address given all
+	   the same, control messages): they are repeats of this. */
+	if (context->type == DATAGRAM_SOCKET) {
+		struct connect_seen_key key = seen_key(context);
+		__u64 nothing = 0;
+
+		bpf_map_update_elem(seen, &key, &nothing, BPF_ANY);
+	}
+	return ALLOW;
+}
+
+/* The record comes before the table's entry, so that a socket is known only once it is reported;
+   NOEXIST, so that of two threads with the same socket one reports. */
+CELLOS_BPF_PROGRAM(datagram)(struct bpf_sock_addr *context)
+{
+	struct connect_seen_key key = seen_key(context);
+	struct connect_record *record;
+	__u64 nothing = 0;
+
+	if (bpf_map_lookup_elem(seen, &key) != 0) {
+		count_fold();
+		return ALLOW;
+	}
+	record = bpf_ringbuf_reserve(events, sizeof(*record), 0);
+	if (record == 0) {
+		__sync_fetch_and_add(&slot()->lost, 1);
+		return ALLOW;
+	}
+	if (bpf_map_update_elem(seen, &key, &nothing, BPF_NOEXIST) == -17 /* EEXIST */) {
+		bpf_ringbuf_discard(record, 0);
+		count_fold();
+		return ALLOW;
+	}
+	fill(record, CONNECT_KIND_DATAGRAM);
+	bpf_ringbuf_submit(record, 0);
+	return ALLOW;
+}
