@@ -34,10 +34,10 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "bpf/connect_shared.h"
 #include "bpf_load.h"
 #include "connect_bpf.h"
 #include "connect_record.h"
+#include "connect_shared.h"
 #include "probe_tables.h"
 #include "probe_util.h"
 

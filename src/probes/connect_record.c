@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "bpf/connect_shared.h"
+#include "connect_shared.h"
 
 int cellos_connect_record(const void *bytes, size_t length, struct cellos_raw_event *event)
 {

@@ -5,7 +5,7 @@
  * What the kernel runs when a socket of IPv4 or IPv6 is about to connect (`connect`), or an
  * unconnected UDP socket to send (`datagram`).
  *
- * Where it runs: in the caller's context, on any processor, preemptible, several at once.
+ * Threads: the caller's own, in the kernel, on any processor, preemptible, several at once.
  * Invariant: every run ends as exactly one of a record in the ring, one more in `lost`, one more in
  * `folded`. A connect is never folded. A datagram is, when its process has been reported with this
  * socket before; if that is not known any more (the table forgets the longest unused), it is
