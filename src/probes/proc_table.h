@@ -2,7 +2,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * The processes that the walker knows: a fixed number of full entries, found by pid, and one byte
+ * The processes that the probe knows: a fixed number of full entries, found by pid, and one byte
  * for every number a pid can have, for those that found the entries all taken. So a full table
  * costs names and the telling of a reused number, never a process.
  *
@@ -21,19 +21,31 @@
 
 #include "proc_parse.h"
 
+/* The first seven also fit the byte of a pid without an entry. */
 enum proc_flags {
 	PROC_KNOWN = 1,    /* a byte that is in use; entries are known by being there */
 	PROC_SEEN = 2,     /* by the walk under way */
 	PROC_OVER = 4,     /* nothing but its exit status is left */
 	PROC_TOLD = 8,     /* the exit is reported, or was before our time */
 	PROC_PENDING = 16, /* the spawn is not reported yet */
-	PROC_UNNAMED = 32  /* between fork and exec: the name is the parent's */
+	PROC_UNNAMED = 32, /* the name is its parent's, or none: its own is not known */
+	PROC_KERNEL = 64,  /* forked by the kernel, and a thread of it unless an exec follows */
+	PROC_GONE = 128,   /* over, and its number is free: forget it once it is reported */
+	PROC_EXECED = 256,
+	PROC_COUNTED = 512, /* `live` is right: no message was lost since its fork */
+	PROC_LEADER_GONE = 1024,
+	PROC_GROUP_DEAD = 2048, /* the last of its threads has said so */
+	PROC_WALKED = 4096      /* found by a walk; the message of its fork may be to come */
 };
 
 struct proc_entry {
-	uint64_t starttime;
+	uint64_t starttime; /* ticks since boot; 0: not known yet */
+	uint64_t born_ns;   /* its fork, or shortly before the look that found it */
+	uint64_t over_ns;
 	uint32_t pid;
-	uint8_t flags;
+	uint32_t parent;
+	uint32_t live; /* threads, from its fork on */
+	uint16_t flags;
 	uint8_t comm_len;
 	char comm[16];
 };

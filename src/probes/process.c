@@ -2,475 +2,106 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Processes by walking /proc: what is there now and was not at the last walk has spawned, what was
- * and is not has exited. It is the floor: a process that lives between two walks is not seen.
+ * Processes that start and end: which way to see them, and the floor of the ways.
  *
- * What the words mean here:
- *   process   a thread group (a numeric directory of /proc); kernel threads are none
- *   over      gone from /proc, or a zombie: only its exit status is left, which is its parent's
- *             business, so the exit is reported then and not again when it is reaped. A leader that
- *             left before its other threads shows the same letter; its process is not over
- *   the same  pid and start time; the same pid with another start time is two processes
- *   name      newest one that a walk saw. A process caught between fork and exec still has its
- *             parent's: its report, and all later ones of that walk, wait until 20 ms or the next
- *             walk is due, and are made then with the name it has
+ *   connector   the kernel's messages (process_connector.c): every process, with its own times
+ *   procfs      walks of /proc at an interval: what is there and was not at the last walk has
+ *               spawned, what was and is not has exited. One that lives between two is not seen
  *
- * What is there at the first walk is not reported as spawned; its exit is.
+ * Either way process_track.c says what that means, and a walk tells it what is there at first. A
+ * walked process's exit is told when it is a zombie: only its exit status is left then, which is
+ * its parent's business.
  *
  * Threads: the probe's own; arm and disarm on the main thread, before and after it.
- * Invariants: per process spawned before exited, each once; nothing is concluded from a listing
- * that did not come to its end; a time when the walker could not see is one occasion under `o`.
- * Refuses to: read more of a process than its stat, which touches no memory or file of it.
+ * Invariants: a time when neither way could see is one occasion under `o`.
+ * Refuses to: choose in silence. Falling back says why.
  */
-#include "process.h"
-
-#include <errno.h>
-#include <fcntl.h>
-#include <stdalign.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "probe_tables.h"
 #include "probe_util.h"
-#include "proc_parse.h"
-#include "proc_table.h"
+#include "process_state.h"
 
-#define NAME_WAIT_NS (50 * CELLOS_NS_PER_MS)
-#define MAX_WAITING 256u /* a power of two; one more, and the first goes out as it is */
+/* How long a report waits for the name after exec. A walk can find a process long before that. */
+#define WALKER_HOLD_NS (50 * CELLOS_NS_PER_MS)
+#define CONNECTOR_HOLD_NS (20 * CELLOS_NS_PER_MS)
 #define LAST_WALK_NS (25 * CELLOS_NS_PER_MS)
-#define STAT_BYTES 1024 /* a line is at most some 600 */
-
-enum process_stat { STAT_TABLE_FULL, STAT_WALKS, STAT_GAPS };
-
-/* An entry with PROC_PENDING, and when it was seen first. */
-struct waiting {
-	uint32_t pid;
-	uint64_t since_ns;
-};
-
-struct process_state {
-	struct cellos_process_seam seam;
-	int fd;              /* owned; of /proc, -1 while it cannot be had */
-	bool have_snapshot;  /* a first walk came to its end */
-	bool in_gap;         /* the trouble under way is counted already */
-	uint64_t give_up_ns; /* set when stopping: the last walk ends then */
-	uint32_t first;      /* of those waiting for a name, modulo MAX_WAITING */
-	uint32_t past_last;
-	struct waiting waiting[MAX_WAITING];
-	struct proc_table table;
-	alignas(8) char listing[16384];
-	alignas(max_align_t) char memory[]; /* the table's */
-};
-
-/* The kernel's struct linux_dirent64, which no header gives to user space. */
-struct listed {
-	uint64_t ino;
-	int64_t next;
-	uint16_t bytes;
-	uint8_t type;
-	char name[];
-};
+#define KTHREADD 2 /* in the initial PID namespace, where alone the connector speaks */
 
 static size_t process_state_bytes(const struct cellos_probe_options *options)
 {
-	return sizeof(struct process_state) + proc_table_bytes(options->max_processes);
+	return sizeof(struct process_state) + process_track_bytes(options->max_processes);
 }
 
-/* ---- reading -------------------------------------------------------------------------------- */
+/* ---- walks ---------------------------------------------------------------------------------- */
 
-/* 0, or -errno: -ENOENT and -ESRCH when it has just gone. */
-static int read_stat(int proc_fd, const char *pid_name, struct cellos_proc_stat *out)
+static void emit(void *context, enum cellos_probe_source source, const struct proc_entry *entry,
+		 uint64_t ns)
 {
-	char path[16], text[STAT_BYTES];
-	size_t len = strnlen(pid_name, sizeof(path) - sizeof("/stat"));
-	ssize_t got;
-	int fd, result;
+	struct process_state *state = context;
 
-	memcpy(path, pid_name, len);
-	memcpy(path + len, "/stat", sizeof("/stat"));
-	fd = openat(proc_fd, path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	got = read(fd, text, sizeof(text));
-	result = got < 0 ? -errno : cellos_proc_parse_stat(text, (size_t)got, out);
-	close(fd);
-	return result;
+	cellos_probe_emit(state->env, source, entry->pid, entry->comm, entry->comm_len, ns);
 }
 
-static void name_of(uint32_t pid, char name[static 12])
+static int look(void *context, uint32_t pid, struct cellos_proc_stat *out)
 {
-	char digits[12];
-	size_t count = 0;
+	const struct process_state *state = context;
 
-	for (; pid > 0; pid /= 10)
-		digits[count++] = (char)('0' + pid % 10);
-	for (size_t at = 0; at < count; at++)
-		name[at] = digits[count - 1 - at];
-	name[count] = '\0';
+	return process_scan_look(&state->scan, pid, out);
 }
 
-/* A zombie with threads left is a leader that went first. */
-static bool is_over(const struct cellos_proc_stat *stat)
+static bool must_leave(struct process_state *state)
 {
-	return stat->state == 'X' || stat->state == 'x' ||
-	       (stat->state == 'Z' && stat->num_threads <= 1);
+	if (++state->visits % 64 != 0)
+		return false;
+	if (state->give_up_ns != 0)
+		return cellos_probe_now() >= state->give_up_ns;
+	return cellos_probe_wait(state->env->stop_fd, -1, 0) == CELLOS_WAIT_STOP;
 }
 
-/* ---- telling -------------------------------------------------------------------------------- */
-
-static void tell(struct cellos_probe_env *env, enum cellos_probe_source source,
-		 const struct proc_entry *entry, uint64_t now)
+static bool visit(void *context, uint32_t pid, int result, const struct cellos_proc_stat *stat,
+		  uint64_t before_ns)
 {
-	cellos_probe_emit(env, source, entry->pid, entry->comm, entry->comm_len, now);
+	struct process_state *state = context;
+
+	if (result == 0)
+		process_track_seen(&state->track, stat, before_ns);
+	else
+		process_track_unreadable(&state->track, pid);
+	return !must_leave(state);
 }
 
-/* One occasion per stretch of trouble, however long it is. */
-static void open_gap(struct process_state *state, struct cellos_probe_env *env)
+void process_open_gap(struct process_state *state)
 {
 	if (state->in_gap)
 		return;
 	state->in_gap = true;
-	cellos_lane_count(env->lane, CELLOS_DROP_OVERFLOW, 1);
-	cellos_probe_stat_add(env, STAT_GAPS, 1);
+	cellos_lane_count(state->env->lane, CELLOS_DROP_OVERFLOW, 1);
+	cellos_probe_stat_add(state->env, STAT_GAPS, 1);
 }
 
-static void remember(struct proc_entry *entry, const struct cellos_proc_stat *stat)
+bool process_walk_once(struct process_state *state)
 {
-	entry->starttime = stat->starttime;
-	entry->comm_len = stat->comm_len;
-	memcpy(entry->comm, stat->comm, sizeof(entry->comm));
-	entry->flags &= (uint8_t)~PROC_UNNAMED;
-	entry->flags |= (is_over(stat) ? PROC_OVER : 0) |
-			((stat->flags & CELLOS_PF_FORKNOEXEC) != 0 ? PROC_UNNAMED : 0);
-}
+	struct process_walk walk;
 
-/* The first of those waiting is told with the name that it has. */
-static void tell_first(struct process_state *state, struct cellos_probe_env *env)
-{
-	const struct waiting *first = &state->waiting[state->first++ % MAX_WAITING];
-	struct proc_entry *entry = proc_table_find(&state->table, first->pid);
-
-	/* Whoever ends an entry tells it before. */
-	entry->flags &= (uint8_t)~PROC_PENDING;
-	tell(env, CELLOS_SOURCE_PROCESS_SPAWNED, entry, first->since_ns);
-}
-
-/* Before an entry ends its own spawn is told, and those that came before it. */
-static void tell_through(struct process_state *state, struct cellos_probe_env *env,
-			 const struct proc_entry *entry)
-{
-	while ((entry->flags & PROC_PENDING) != 0)
-		tell_first(state, env);
-}
-
-static void tell_exit(struct process_state *state, struct cellos_probe_env *env,
-		      struct proc_entry *entry)
-{
-	if ((entry->flags & PROC_TOLD) != 0)
-		return;
-	tell_through(state, env, entry);
-	tell(env, CELLOS_SOURCE_PROCESS_EXITED, entry, cellos_probe_now());
-	entry->flags |= PROC_TOLD;
-}
-
-/* Tells those who have a name by now, or have waited long enough. */
-static void tell_named(struct process_state *state, struct cellos_probe_env *env)
-{
-	uint64_t now = cellos_probe_now();
-
-	while (state->first != state->past_last) {
-		const struct waiting *first = &state->waiting[state->first % MAX_WAITING];
-		struct proc_entry *entry = proc_table_find(&state->table, first->pid);
-		struct cellos_proc_stat stat;
-		char name[12];
-
-		name_of(first->pid, name);
-		if ((entry->flags & PROC_UNNAMED) != 0 && read_stat(state->fd, name, &stat) == 0 &&
-		    stat.starttime == entry->starttime)
-			remember(entry, &stat);
-		if ((entry->flags & PROC_UNNAMED) != 0 && now - first->since_ns < NAME_WAIT_NS)
-			break;
-		tell_first(state, env);
-	}
-}
-
-/* A process not known before. Once one has to wait for its name those after it wait behind it, so
-   that a parent is told before its child. */
-static void newcomer(struct process_state *state, struct cellos_probe_env *env,
-		     struct proc_entry *entry)
-{
-	uint64_t now = cellos_probe_now();
-
-	if (!state->have_snapshot) {
-		entry->flags |= (entry->flags & PROC_OVER) != 0 ? PROC_TOLD : 0;
-	} else if (state->first == state->past_last && (entry->flags & PROC_UNNAMED) == 0) {
-		tell(env, CELLOS_SOURCE_PROCESS_SPAWNED, entry, now);
-	} else {
-		if (state->past_last - state->first == MAX_WAITING)
-			tell_first(state, env);
-		entry->flags |= PROC_PENDING;
-		state->waiting[state->past_last++ % MAX_WAITING] =
-			(struct waiting){.pid = entry->pid, .since_ns = now};
-	}
-}
-
-/* All entries are taken: no name is kept, and nothing waits. */
-static void seen_untracked(struct process_state *state, struct cellos_probe_env *env,
-			   const struct cellos_proc_stat *stat)
-{
-	uint8_t flags = proc_table_untracked(&state->table, stat->pid);
-	struct proc_entry entry = {.pid = stat->pid};
-
-	remember(&entry, stat);
-	if (flags == 0) {
-		cellos_probe_stat_add(env, STAT_TABLE_FULL, 1);
-		if (state->have_snapshot)
-			tell(env, CELLOS_SOURCE_PROCESS_SPAWNED, &entry, cellos_probe_now());
-		else if ((entry.flags & PROC_OVER) != 0)
-			flags |= PROC_TOLD;
-	}
-	entry.flags |= flags | PROC_KNOWN | PROC_SEEN;
-	if ((entry.flags & PROC_OVER) != 0)
-		tell_exit(state, env, &entry);
-	proc_table_set_untracked(&state->table, stat->pid, entry.flags);
-}
-
-static void seen(struct process_state *state, struct cellos_probe_env *env,
-		 const struct cellos_proc_stat *stat)
-{
-	struct proc_entry *entry = proc_table_find(&state->table, stat->pid);
-	uint8_t untracked = 0;
-	bool is_new = entry == NULL;
-
-	if (is_new) {
-		untracked = proc_table_untracked(&state->table, stat->pid);
-		entry = proc_table_add(&state->table, stat->pid);
-		if (entry == NULL) {
-			seen_untracked(state, env, stat);
-			return;
-		}
-		if (untracked != 0) {
-			/* There is room now for one that had none. */
-			proc_table_set_untracked(&state->table, stat->pid, 0);
-			entry->flags = untracked & PROC_TOLD;
-			is_new = false;
-		}
-	} else if (entry->starttime != stat->starttime) {
-		/* The number is another's now. */
-		tell_exit(state, env, entry);
-		entry->flags = 0;
-		is_new = true;
-	}
-	remember(entry, stat);
-	entry->flags |= PROC_SEEN;
-	if (is_new)
-		newcomer(state, env, entry);
-}
-
-/* Listed, but its stat could not be read: it lives, more is not known. */
-static void seen_unreadable(struct process_state *state, uint32_t pid)
-{
-	struct proc_entry *entry = proc_table_find(&state->table, pid);
-	uint8_t untracked = proc_table_untracked(&state->table, pid);
-
-	if (entry != NULL)
-		entry->flags |= PROC_SEEN;
-	else if (untracked != 0)
-		proc_table_set_untracked(&state->table, pid, untracked | PROC_SEEN);
-}
-
-/* ---- one walk ------------------------------------------------------------------------------- */
-
-struct walk {
-	bool complete; /* the listing came to its end */
-	bool trouble;  /* something could not be read that should have been */
-};
-
-static void visit(struct process_state *state, struct cellos_probe_env *env, const char *name,
-		  struct walk *walk)
-{
-	uint32_t pid = cellos_proc_parse_pid(name);
-	struct cellos_proc_stat stat;
-	int result;
-
-	if (pid == 0)
-		return;
-	result = read_stat(state->fd, name, &stat);
-	if (result == 0) {
-		if (stat.pid == pid && (stat.flags & CELLOS_PF_KTHREAD) == 0)
-			seen(state, env, &stat);
-	} else if (result != -ENOENT && result != -ESRCH) {
-		walk->trouble = true;
-		seen_unreadable(state, pid);
-	}
-}
-
-static bool must_leave(const struct process_state *state, const struct cellos_probe_env *env)
-{
-	if (state->give_up_ns != 0)
-		return cellos_probe_now() >= state->give_up_ns;
-	return cellos_probe_wait(env->stop_fd, -1, 0) == CELLOS_WAIT_STOP;
-}
-
-/* Raw getdents64, since opendir takes heap memory. */
-static struct walk list_all(struct process_state *state, struct cellos_probe_env *env)
-{
-	struct walk walk = {0};
-
-	if (lseek(state->fd, 0, SEEK_SET) < 0) {
-		walk.trouble = true;
-		return walk;
-	}
-	while (!must_leave(state, env)) {
-		long got =
-			syscall(SYS_getdents64, state->fd, state->listing, sizeof(state->listing));
-
-		if (got <= 0) {
-			walk.complete = got == 0;
-			walk.trouble |= got < 0;
-			break;
-		}
-		for (long at = 0; at < got;) {
-			const struct listed *entry = (const void *)(state->listing + at);
-
-			visit(state, env, entry->name, &walk);
-			at += entry->bytes;
-		}
-	}
-	return walk;
-}
-
-static void find_exits(struct process_state *state, struct cellos_probe_env *env, bool complete)
-{
-	struct proc_table *table = &state->table;
-
-	/* Downwards, because remove fills the hole with the last entry. */
-	for (uint32_t at = table->count; at-- > 0;) {
-		struct proc_entry *entry = &table->entries[at];
-		bool gone = complete && (entry->flags & PROC_SEEN) == 0;
-
-		if (gone || (entry->flags & PROC_OVER) != 0)
-			tell_exit(state, env, entry);
-		if (gone)
-			proc_table_remove(table, entry);
-		else
-			entry->flags &= (uint8_t)~PROC_SEEN;
-	}
-}
-
-static void find_untracked_exits(struct process_state *state, struct cellos_probe_env *env,
-				 bool complete)
-{
-	struct proc_table *table = &state->table;
-	uint32_t low = table->low, high = table->high;
-
-	table->low = CELLOS_PID_LIMIT; /* grows again with what stays */
-	table->high = 0;
-	for (uint32_t pid = low; pid <= high; pid++) {
-		struct proc_entry nameless = {.pid = pid, .flags = table->untracked[pid]};
-
-		if (nameless.flags == 0)
-			continue;
-		if (complete && (nameless.flags & PROC_SEEN) == 0) {
-			tell_exit(state, env, &nameless);
-			nameless.flags = 0;
-		}
-		proc_table_set_untracked(table, pid, nameless.flags & (uint8_t)~PROC_SEEN);
-	}
-}
-
-static void lose_proc(struct process_state *state)
-{
-	close(state->fd);
-	state->fd = -1;
-}
-
-static void walk_once(struct process_state *state, struct cellos_probe_env *env)
-{
-	struct walk walk = list_all(state, env);
-
-	find_exits(state, env, walk.complete);
-	find_untracked_exits(state, env, walk.complete);
-	cellos_probe_stat_add(env, STAT_WALKS, 1);
+	process_track_walk_begin(&state->track);
+	walk = process_scan_walk(&state->scan, visit, state);
+	if (state->by_connector)
+		process_connector_drain(state);
+	process_track_walk_end(&state->track, walk.complete, !walk.trouble, cellos_probe_now());
+	cellos_probe_stat_add(state->env, STAT_WALKS, 1);
+	cellos_probe_stat_set(state->env, STAT_TABLE_FULL, state->track.table_full);
 	if (walk.trouble)
-		open_gap(state, env);
+		process_open_gap(state);
 	else if (walk.complete)
 		state->in_gap = false;
 	/* An unreadable stat is tried again with the next walk, a dead listing from anew. */
 	if (walk.trouble && !walk.complete)
-		lose_proc(state);
-	if (walk.complete && !walk.trouble)
-		state->have_snapshot = true;
+		process_scan_close(&state->scan);
+	return walk.complete && !walk.trouble;
 }
 
-/* ---- life ----------------------------------------------------------------------------------- */
-
-/* Is this directory /proc, of our own PID namespace, and does it show everybody? */
-static int check_proc(int fd, uint32_t agent_pid, struct cellos_probe_status *status)
-{
-	struct cellos_proc_stat stat;
-	char link[16];
-	ssize_t len = readlinkat(fd, "self", link, sizeof(link) - 1);
-	int result;
-
-	if (len < 0) {
-		cellos_probe_why(status, "/proc is not mounted");
-		return -ENODEV;
-	}
-	link[len] = '\0';
-	if (cellos_proc_parse_pid(link) != agent_pid) {
-		cellos_probe_why(status, "/proc shows another PID namespace");
-		return -EXDEV;
-	}
-	result = read_stat(fd, "1", &stat);
-	if (result == -ENOENT || result == -EPERM || result == -EACCES)
-		cellos_probe_why(status, "hidepid on /proc hides the processes of other users");
-	else if (result != 0)
-		cellos_probe_why(status, "cannot read /proc/1/stat: %s", strerror(-result));
-	return result;
-}
-
-static int open_proc(struct process_state *state, const struct cellos_probe_env *env,
-		     struct cellos_probe_status *status)
-{
-	const char *root = state->seam.root != NULL ? state->seam.root : "/proc";
-	int fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int result;
-
-	if (fd < 0) {
-		result = -errno;
-		cellos_probe_why(status, "cannot open /proc: %s", strerror(-result));
-		return result;
-	}
-	result = check_proc(fd, env->agent_pid, status);
-	if (result == 0)
-		state->fd = fd;
-	else
-		close(fd);
-	return result;
-}
-
-static void process_arm(void *opaque, struct cellos_probe_env *env,
-			struct cellos_probe_status *status)
-{
-	struct process_state *state = opaque;
-
-	*status = (struct cellos_probe_status){.surface = "none"};
-	state->fd = -1;
-	proc_table_init(&state->table, state->memory, env->options->max_processes);
-	if (open_proc(state, env, status) != 0) {
-		open_gap(state, env);
-	} else {
-		walk_once(state, env);
-		if (state->fd < 0)
-			cellos_probe_why(status, "cannot list /proc");
-	}
-	/* A failure is for now: run goes on trying. */
-	status->failed = state->fd < 0;
-	status->armed = !status->failed;
-	status->surface = status->armed ? "procfs" : "none";
-}
+/* ---- the floor ------------------------------------------------------------------------------ */
 
 /* The first due moment after `now`, on the grid that `due` stands on: no drift, and after a stall
    no burst. */
@@ -482,47 +113,117 @@ static uint64_t next_due(uint64_t due, uint64_t period, uint64_t now)
 	return due;
 }
 
-/* When the first of those waiting for a name has waited long enough. */
-static uint64_t name_deadline(const struct process_state *state)
+static void walk_until_stop(struct process_state *state)
 {
-	return state->first == state->past_last
-		       ? UINT64_MAX
-		       : state->waiting[state->first % MAX_WAITING].since_ns + NAME_WAIT_NS;
+	struct cellos_probe_env *env = state->env;
+	uint64_t interval = env->options->process_interval_ms * CELLOS_NS_PER_MS;
+	uint64_t due = cellos_probe_now() + interval, held = UINT64_MAX;
+	struct cellos_probe_status unused;
+
+	while (cellos_probe_wait(env->stop_fd, -1, due < held ? due : held) != CELLOS_WAIT_STOP) {
+		if (cellos_probe_now() >= due) {
+			if (state->scan.fd >= 0 ||
+			    process_scan_open(&state->scan, env->agent_pid, &unused) == 0)
+				(void)process_walk_once(state);
+			due = next_due(due, state->scan.fd >= 0 ? interval : CELLOS_PROBE_RETRY_NS,
+				       cellos_probe_now());
+		}
+		held = process_track_settle(&state->track, cellos_probe_now());
+	}
+	/* What ended since the last walk, as far as a short moment goes. */
+	state->give_up_ns = cellos_probe_now() + LAST_WALK_NS;
+	if (state->scan.fd >= 0)
+		(void)process_walk_once(state);
 }
 
-/* What ended since the last walk, as far as a short moment goes, and all that waits. */
-static void finish(struct process_state *state, struct cellos_probe_env *env)
+/* ---- life ----------------------------------------------------------------------------------- */
+
+static void begin_track(struct process_state *state)
 {
-	if (state->fd >= 0) {
-		state->give_up_ns = cellos_probe_now() + LAST_WALK_NS;
-		walk_once(state, env);
+	const struct process_track_config config = {
+		.max = state->env->options->max_processes,
+		.kthreadd = state->by_connector ? KTHREADD : PROCESS_NOBODY,
+		.hold_ns = state->by_connector ? CONNECTOR_HOLD_NS : WALKER_HOLD_NS,
+		.by_walks = !state->by_connector,
+		.told_exits = state->by_connector && state->exits.socket.fd >= 0,
+		.emit = emit,
+		.look = look,
+		.context = state,
+	};
+
+	process_track_init(&state->track, &config, state->memory);
+}
+
+static bool arm_connector(struct process_state *state, struct cellos_probe_status *status)
+{
+	if (process_scan_open(&state->scan, state->env->agent_pid, status) != 0)
+		return false;
+	if (process_connector_open(state, status) != 0) {
+		process_scan_close(&state->scan);
+		return false;
 	}
-	while (state->first != state->past_last)
-		tell_first(state, env);
+	state->by_connector = true;
+	begin_track(state);
+	if (!process_walk_once(state))
+		state->connector.resync_ns = cellos_probe_now() + CELLOS_PROBE_RETRY_NS;
+	status->armed = true;
+	status->surface = "connector";
+	status->exactness = "exact";
+	status->kernel_bytes = state->connector.socket.buffer + state->exits.socket.buffer;
+	return true;
+}
+
+/* A failure is for now: run goes on trying. */
+static void arm_walker(struct process_state *state, struct cellos_probe_status *status)
+{
+	begin_track(state);
+	if (process_scan_open(&state->scan, state->env->agent_pid, status) != 0)
+		process_open_gap(state);
+	else if (!process_walk_once(state) && state->scan.fd < 0)
+		cellos_probe_why(status, "cannot list /proc");
+	status->armed = state->scan.fd >= 0;
+	status->failed = !status->armed;
+	status->surface = status->armed ? "procfs" : "none";
+	status->exactness = status->armed ? "sampled" : "none";
+}
+
+static void process_arm(void *opaque, struct cellos_probe_env *env,
+			struct cellos_probe_status *status)
+{
+	struct process_state *state = opaque;
+	enum cellos_process_choice choice = env->options->process;
+	char why[CELLOS_PROBE_WHY_BYTES] = "";
+
+	*status = (struct cellos_probe_status){.surface = "none", .exactness = "none"};
+	state->env = env;
+	state->scan.fd = state->connector.socket.fd = state->exits.socket.fd = -1;
+	state->scan.root = state->seam.root;
+	if (state->seam.root == NULL && choice != CELLOS_PROCESS_WALKER) {
+		if (arm_connector(state, status))
+			return;
+		if (choice == CELLOS_PROCESS_CONNECTOR) {
+			status->failed = true;
+			return;
+		}
+		memcpy(why, status->why, sizeof(why));
+		status->why[0] = '\0';
+	}
+	arm_walker(state, status);
+	if (status->armed && why[0] != '\0')
+		cellos_probe_why(status, "%.110s; /proc is walked instead", why);
 }
 
 static void process_run(void *opaque, struct cellos_probe_env *env)
 {
 	struct process_state *state = opaque;
-	uint64_t interval = env->options->process_interval_ms * CELLOS_NS_PER_MS;
-	uint64_t due = cellos_probe_now() + interval;
-	struct cellos_probe_status unused;
 
-	for (;;) {
-		uint64_t named = name_deadline(state);
-
-		if (cellos_probe_wait(env->stop_fd, -1, due < named ? due : named) ==
-		    CELLOS_WAIT_STOP)
-			break;
-		if (cellos_probe_now() >= due) {
-			if (state->fd >= 0 || open_proc(state, env, &unused) == 0)
-				walk_once(state, env);
-			due = next_due(due, state->fd >= 0 ? interval : CELLOS_PROBE_RETRY_NS,
-				       cellos_probe_now());
-		}
-		tell_named(state, env);
-	}
-	finish(state, env);
+	if (state->by_connector)
+		process_connector_run(state);
+	else if (env->options->process != CELLOS_PROCESS_CONNECTOR)
+		walk_until_stop(state);
+	else
+		(void)cellos_probe_wait(env->stop_fd, -1, UINT64_MAX);
+	process_track_flush(&state->track, cellos_probe_now());
 }
 
 static void process_disarm(void *opaque, struct cellos_probe_env *env)
@@ -530,15 +231,15 @@ static void process_disarm(void *opaque, struct cellos_probe_env *env)
 	struct process_state *state = opaque;
 
 	(void)env;
-	if (state->fd >= 0)
-		lose_proc(state);
+	process_connector_close(state);
+	process_scan_close(&state->scan);
 }
 
 const struct cellos_probe cellos_probe_process = {
 	.name = "process",
-	.help = "processes that start and end, by walking /proc",
+	.help = "processes that start and end, as the kernel tells it, or by walking /proc",
 	.lane = CELLOS_LANE_PROC,
-	.stat_names = {"table_full", "walks", "gaps"},
+	.stat_names = {"table_full", "walks", "gaps", "forged", "malformed"},
 	.state_bytes = process_state_bytes,
 	.arm = process_arm,
 	.run = process_run,

@@ -30,7 +30,7 @@
 
 #define CELLOS_PROBE_STACK_BYTES (64u * 1024u)
 #define CELLOS_PROBE_WHY_BYTES 160
-#define CELLOS_PROBE_MAX_STATS 4
+#define CELLOS_PROBE_MAX_STATS 8
 #define CELLOS_PROBE_MAX_PATHS 64
 
 /* Which way a probe shall see; AUTO takes the best that arms and says why when it falls back. */
