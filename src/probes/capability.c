@@ -2,19 +2,79 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Denied capability checks will be seen here; this version has no surface for them and says so.
+ * Denied capability checks: each one exactly where the kernel traces them (capability_trace.h).
  *
- * Threads: as absent.h says. Refuses to: emit anything, or call that a failure.
+ * Threads: as cellos/probe.h says. Invariant: at most one surface is open. Refuses to: claim more
+ * than the surface can tell; change the kernel unasked.
  */
-#include "absent.h"
+#include <errno.h>
+
+#include "capability_trace.h"
 #include "probe_tables.h"
+#include "probe_util.h"
+
+struct capability_state {
+	enum cellos_capability_choice open; /* the surface that is, or NONE */
+	struct capability_trace trace;
+};
+
+static size_t capability_state_bytes(const struct cellos_probe_options *options)
+{
+	return options->capability == CELLOS_CAPABILITY_NONE ? 0 : sizeof(struct capability_state);
+}
+
+/* The kernel has no such thing, or this build: nothing that could have been had. */
+static bool is_absent(int error)
+{
+	return error == -ENOSYS || error == -EINVAL || error == -ENOENT || error == -ENOEXEC ||
+	       error == -ENOTSUP;
+}
+
+static void capability_arm(void *opaque, struct cellos_probe_env *env,
+			   struct cellos_probe_status *status)
+{
+	struct capability_state *state = opaque;
+	const bool told = env->options->capability != CELLOS_CAPABILITY_AUTO;
+	int result;
+
+	*status = (struct cellos_probe_status){.surface = "none", .exactness = "none"};
+	if (env->options->capability == CELLOS_CAPABILITY_NONE) {
+		cellos_probe_why(status, "--capability none");
+		return;
+	}
+	state->open = CELLOS_CAPABILITY_NONE;
+	result = cellos_capability_trace_open(&state->trace, env, status);
+	if (result == 0)
+		state->open = CELLOS_CAPABILITY_TRACE;
+	status->failed = result < 0 && (told || !is_absent(result));
+}
+
+static void capability_run(void *opaque, struct cellos_probe_env *env)
+{
+	struct capability_state *state = opaque;
+
+	if (state != NULL && state->open == CELLOS_CAPABILITY_TRACE)
+		cellos_capability_trace_run(&state->trace, env);
+	while (cellos_probe_wait(env->stop_fd, -1, UINT64_MAX) != CELLOS_WAIT_STOP)
+		;
+}
+
+static void capability_disarm(void *opaque, struct cellos_probe_env *env)
+{
+	struct capability_state *state = opaque;
+
+	(void)env;
+	if (state != NULL && state->open == CELLOS_CAPABILITY_TRACE)
+		cellos_capability_trace_close(&state->trace);
+}
 
 const struct cellos_probe cellos_probe_capability = {
 	.name = "capability",
-	.help = "denied privileged operations",
+	.help = "denied capabilities, by the kernel's tracepoint or its audit",
 	.lane = CELLOS_LANE_CAP,
-	.state_bytes = cellos_absent_state_bytes,
-	.arm = cellos_absent_arm,
-	.run = cellos_absent_run,
-	.disarm = cellos_absent_disarm,
+	.stat_names = {"asides", "foreign", "malformed"},
+	.state_bytes = capability_state_bytes,
+	.arm = capability_arm,
+	.run = capability_run,
+	.disarm = capability_disarm,
 };

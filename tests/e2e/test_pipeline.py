@@ -157,9 +157,10 @@ class Pipeline(lib.Case):
         agent.stop()
         receiver.wait_report("goodbye")
 
-    def test_idle_probes_that_are_not_built_in_emit_nothing(self):
+    def test_probes_that_are_told_not_to_look_emit_nothing(self):
         receiver = self.receiver()
-        agent = self.agent("--probes", "capability,connect")
+        agent = self.agent("--probes", "capability,connect", "--capability", "none",
+                           "--connect", "none")
         receiver.wait_report("heartbeat")
         stats = agent.stop()
         receiver.wait_report("goodbye")
