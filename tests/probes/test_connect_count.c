@@ -1,0 +1,390 @@
+/* SPDX-FileCopyrightText: cellos-telemetry contributors */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * The connect probe's account: attempts = events + lost + folded, to the last one, whoever is slow.
+ * And its sleep: an idle machine never wakes it, a fold does.
+ *
+ * Threads: the test's, the probe's, and children or threads that attempt; each Criterion test is a
+ * process of its own, in a corner of its own (corner.h).
+ * Refuses to: take the probe's word for the number of attempts; the children's is what counts.
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "connect_rig.h"
+
+__attribute__((constructor)) static void need(void)
+{
+	connect_need();
+}
+
+TestSuite(connect, .init = connect_init, .fini = connect_fini);
+
+/* ---- floods --------------------------------------------------------------------------------- */
+
+#define CHILDREN 2
+#define ATTEMPTS 20500u
+
+static void attempt(unsigned number, int connected, int unconnected)
+{
+	union address sink = address4("127.0.0.1", port_sink);
+	int fd = -1, result = 0;
+
+	switch (number % 5) {
+	case 0:
+		fd = socket_of(AF_INET, SOCK_STREAM, 0);
+		result = try_connect(fd, address4("127.0.0.1", port_closed)) + ECONNREFUSED;
+		break;
+	case 1:
+		fd = socket_of(AF_INET6, SOCK_STREAM, 0);
+		result = try_connect(fd, address6("::1", port_closed)) + ECONNREFUSED;
+		break;
+	case 2:
+		result = try_connect(connected, sink);
+		break;
+	case 3:
+		fd = socket_of(AF_INET, SOCK_DGRAM, 0);
+		result = try_send(fd, sink);
+		break;
+	case 4:
+		result = try_send(unconnected, sink);
+		break;
+	}
+	RIG_CHECK(result == 0);
+	if (fd >= 0)
+		close(fd);
+}
+
+static _Noreturn void be_a_child(unsigned attempts)
+{
+	int connected = socket_of(AF_INET, SOCK_DGRAM, 0);
+	int unconnected = socket_of(AF_INET, SOCK_DGRAM, 0);
+
+	rig_die_with_parent();
+	for (unsigned number = 0; number < attempts; number++)
+		attempt(number, connected, unconnected);
+	_exit(0);
+}
+
+/* So many attempts by children, while the queue is drained or not. */
+static void flood(struct rig *rig, unsigned attempts, bool drained)
+{
+	pid_t children[CHILDREN];
+	unsigned left = CHILDREN;
+
+	for (unsigned at = 0; at < CHILDREN; at++) {
+		children[at] = fork();
+		cr_assert(children[at] >= 0);
+		if (children[at] == 0)
+			be_a_child(attempts / CHILDREN);
+	}
+	while (left > 0) {
+		int status;
+		pid_t ended = waitpid(-1, &status, drained ? WNOHANG : 0);
+
+		cr_assert(ended >= 0 && (ended == 0 || status == 0), "a child failed: %d", status);
+		left -= ended > 0;
+		if (drained)
+			rig_pump(rig, rig_now() + 1000000);
+	}
+	for (size_t at = 0; at < rig->count; at++)
+		cr_assert(rig->events[at].pid == (uint32_t)children[0] ||
+			  rig->events[at].pid == (uint32_t)children[1]);
+}
+
+/* A fifth of the attempts are datagrams by two sockets, of which all but the first are folded. */
+static const uint64_t folds = ATTEMPTS / 5 - CHILDREN;
+
+static void check_flood(struct rig *rig)
+{
+	rig_stop(rig);
+	cr_assert(accounted(rig) == ATTEMPTS, "%llu of %u", (unsigned long long)accounted(rig),
+		  ATTEMPTS);
+	cr_assert(rig_stat(rig, "malformed") == 0);
+}
+
+Test(connect, all_of_them_three_times)
+{
+	for (unsigned run = 0; run < 3; run++) {
+		struct rig rig;
+
+		connect_begin(&rig, 5, 32768);
+		flood(&rig, ATTEMPTS, true);
+		check_flood(&rig);
+		/* A busy machine may keep the reader waiting; the sum holds all the same. */
+		cr_assert(rig_dropped(&rig, CELLOS_DROP_SUPPRESSED) <= folds);
+		cr_assert(rig.count > 6000);
+		rig_free(&rig);
+	}
+}
+
+/* It lets records gather for a second: the ring is full long before. */
+Test(connect, a_reader_too_slow)
+{
+	struct rig rig;
+
+	connect_begin(&rig, 1000, 32768);
+	flood(&rig, ATTEMPTS, true);
+	check_flood(&rig);
+	cr_assert(rig_dropped(&rig, CELLOS_DROP_KERNEL) > 0);
+	cr_assert(rig.count > 6000);
+	rig_free(&rig);
+}
+
+/* Its thread runs only when all is over: what the ring holds, and the number of the rest. */
+Test(connect, a_reader_that_comes_late)
+{
+	struct cellos_probe_options options = rig_options();
+	struct rig rig;
+
+	rig_init(&rig, &cellos_probe_connect, &options, 32768);
+	rig_arm(&rig);
+	cr_assert(rig.status.armed);
+	flood(&rig, ATTEMPTS, true);
+	cr_assert(rig.count == 0);
+	rig_start(&rig);
+	check_flood(&rig);
+	cr_assert(rig_dropped(&rig, CELLOS_DROP_KERNEL) > 0);
+	cr_assert(rig_stat(&rig, "ring_peak") > 200000);
+	rig_free(&rig);
+}
+
+/* The lane is full as well: three reasons, one sum. */
+Test(connect, a_queue_nobody_drains)
+{
+	struct rig rig;
+
+	connect_begin(&rig, 1, 64);
+	flood(&rig, ATTEMPTS, false);
+	check_flood(&rig);
+	cr_assert(rig_dropped(&rig, CELLOS_DROP_QUEUE_FULL) > 0);
+	cr_assert(rig.count == 64);
+	rig_free(&rig);
+}
+
+/* ---- folding -------------------------------------------------------------------------------- */
+
+#define SENDERS 4
+#define SOCKETS 300
+#define EACH 5
+
+struct race {
+	pthread_barrier_t start;
+	int sockets[SOCKETS];
+	union address sink;
+};
+
+static void *race_to_be_first(void *opaque)
+{
+	struct race *race = opaque;
+
+	for (unsigned at = 0; at < SOCKETS; at++) {
+		pthread_barrier_wait(&race->start);
+		for (unsigned time = 0; time < EACH; time++)
+			RIG_CHECK(try_send(race->sockets[at], race->sink) == 0);
+	}
+	return NULL;
+}
+
+/* However many threads send first by the same socket, one of them makes the event. */
+Test(connect, one_event_a_socket_whoever_is_first)
+{
+	pthread_t threads[SENDERS];
+	struct race race;
+	struct rig rig;
+
+	connect_begin(&rig, 1, 32768);
+	race.sink = address4("127.0.0.1", port_sink);
+	for (unsigned at = 0; at < SOCKETS; at++)
+		race.sockets[at] = socket_of(AF_INET, SOCK_DGRAM, 0);
+	pthread_barrier_init(&race.start, NULL, SENDERS);
+	for (unsigned at = 0; at < SENDERS; at++)
+		cr_assert(pthread_create(&threads[at], NULL, race_to_be_first, &race) == 0);
+	for (unsigned at = 0; at < SENDERS; at++)
+		cr_assert(pthread_join(threads[at], NULL) == 0);
+	rig_stop(&rig);
+	cr_assert(rig_dropped(&rig, CELLOS_DROP_KERNEL) == 0);
+	cr_assert(rig.count == SOCKETS, "%zu events of %u sockets", rig.count, SOCKETS);
+	cr_assert(rig_dropped(&rig, CELLOS_DROP_SUPPRESSED) == SOCKETS * (SENDERS * EACH - 1));
+	rig_free(&rig);
+}
+
+/* More sockets than the table knows: some are told again, none is kept silent, the sum holds. */
+Test(connect, more_sockets_than_the_table_knows)
+{
+	const unsigned sockets = 6000;
+	struct rlimit limit = {16384, 16384};
+	union address sink;
+	struct rig rig;
+	int *fds;
+
+	cr_assert(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+	fds = calloc(sockets, sizeof(*fds));
+	cr_assert(fds != NULL);
+	connect_begin(&rig, 1, 32768);
+	sink = address4("127.0.0.1", port_sink);
+	for (unsigned at = 0; at < sockets; at++)
+		fds[at] = socket_of(AF_INET, SOCK_DGRAM, 0);
+	for (unsigned round = 0; round < 2; round++)
+		for (unsigned at = 0; at < sockets; at++) {
+			cr_assert(try_send(fds[at], sink) == 0);
+			if (at % 500 == 0)
+				rig_pump(&rig, 0);
+		}
+	rig_stop(&rig);
+	cr_assert(accounted(&rig) == 2ull * sockets);
+	cr_assert(rig_dropped(&rig, CELLOS_DROP_KERNEL) == 0);
+	cr_assert(rig.count > sockets, "nothing was forgotten: %zu", rig.count);
+	free(fds);
+	rig_free(&rig);
+}
+
+/* The table forgets what was not used for longest: a socket in steady use stays known. */
+Test(connect, a_busy_socket_stays_known)
+{
+	union address sink;
+	struct rig rig;
+	int busy;
+
+	connect_begin(&rig, 1, 32768);
+	sink = address4("127.0.0.1", port_sink);
+	busy = socket_of(AF_INET, SOCK_DGRAM, 0);
+	cr_assert(try_send(busy, sink) == 0);
+	for (unsigned at = 0; at < 10000; at++) {
+		int other = socket_of(AF_INET, SOCK_DGRAM, 0);
+
+		cr_assert(try_send(other, sink) == 0 && try_send(busy, sink) == 0);
+		close(other);
+	}
+	rig_stop(&rig);
+	cr_assert(rig_dropped(&rig, CELLOS_DROP_KERNEL) == 0);
+	cr_assert(rig.count == 10001 && rig_dropped(&rig, CELLOS_DROP_SUPPRESSED) == 10000,
+		  "%zu events", rig.count);
+	rig_free(&rig);
+}
+
+/* A first datagram that found the ring full is lost, and its socket not yet known: the next one is
+   told. */
+Test(connect, a_lost_first_is_told_later)
+{
+	struct cellos_probe_options options = rig_options();
+	const size_t held = 262144 / 40; /* records in a full ring */
+	union address sink;
+	struct rig rig;
+	int fd;
+
+	rig_init(&rig, &cellos_probe_connect, &options, 32768);
+	rig_arm(&rig);
+	cr_assert(rig.status.armed);
+	sink = address4("127.0.0.1", port_sink);
+	fd = socket_of(AF_INET, SOCK_DGRAM, 0);
+	for (unsigned at = 0; at < 7000; at++)
+		cr_assert(try_connect(fd, sink) == 0);
+	fd = socket_of(AF_INET, SOCK_DGRAM, 0);
+	cr_assert(try_send(fd, sink) == 0 && try_send(fd, sink) == 0);
+	rig_start(&rig);
+	cr_assert(rig_until(&rig, ATTEMPTED, (uint32_t)getpid(), held));
+	cr_assert(rig_until_dropped(&rig, CELLOS_DROP_KERNEL, 7002 - held));
+	cr_assert(rig.count == held && rig_dropped(&rig, CELLOS_DROP_KERNEL) == 7002 - held);
+	cr_assert(try_send(fd, sink) == 0 && try_send(fd, sink) == 0);
+	cr_assert(rig_until_dropped(&rig, CELLOS_DROP_SUPPRESSED, 1));
+	rig_stop(&rig);
+	cr_assert(rig.count == held + 1 && accounted(&rig) == 7004);
+	rig_free(&rig);
+}
+
+/* ---- sleep ---------------------------------------------------------------------------------- */
+
+/* Until its thread has gone to sleep without looking again for longer than it ever looks. */
+static uint64_t until_asleep(struct rig *rig)
+{
+	uint64_t switches, deadline = rig_now() + RIG_PATIENCE_MS * 1000000ull;
+
+	while (atomic_load(&rig->tid) == 0)
+		rig_pump(rig, rig_now() + 1000000);
+	do {
+		cr_assert(rig_now() < deadline, "it does not go to sleep");
+		switches = rig_voluntary_switches(rig);
+		rig_pump(rig, rig_now() + 1300000000);
+	} while (rig_voluntary_switches(rig) != switches);
+	return switches;
+}
+
+Test(connect, idle_and_woken_by_a_fold)
+{
+	union address sink;
+	uint64_t switches;
+	struct rig rig;
+	int fd;
+
+	connect_begin(&rig, 5, 64);
+	sink = address4("127.0.0.1", port_sink);
+	fd = socket_of(AF_INET, SOCK_DGRAM, 0);
+	cr_assert(try_send(fd, sink) == 0);
+	cr_assert(rig_until(&rig, ATTEMPTED, (uint32_t)getpid(), 1));
+	for (unsigned round = 1; round <= 2; round++) {
+		switches = until_asleep(&rig);
+		cr_assert(try_send(fd, sink) == 0);
+		cr_assert(rig_until_dropped(&rig, CELLOS_DROP_SUPPRESSED, round));
+		cr_assert(rig_voluntary_switches(&rig) > switches);
+	}
+	cr_assert(rig.count == 1);
+	rig_free(&rig);
+}
+
+/* Ten thousand folds are no ten thousand wake-ups. */
+Test(connect, folds_wake_seldom)
+{
+	uint64_t begin, before, seconds;
+	union address sink;
+	struct rig rig;
+	int fd;
+
+	connect_begin(&rig, 5, 64);
+	sink = address4("127.0.0.1", port_sink);
+	fd = socket_of(AF_INET, SOCK_DGRAM, 0);
+	cr_assert(try_send(fd, sink) == 0);
+	(void)until_asleep(&rig);
+	before = rig_voluntary_switches(&rig);
+	begin = rig_now();
+	for (unsigned at = 0; at < 10000; at++)
+		cr_assert(try_send(fd, sink) == 0);
+	cr_assert(rig_until_dropped(&rig, CELLOS_DROP_SUPPRESSED, 10000));
+	seconds = (rig_now() - begin) / 1000000000 + 1;
+	/* The first wake, its gathering, and one look a second. */
+	cr_assert(rig_voluntary_switches(&rig) - before <= 3 + 2 * seconds, "%llu switches",
+		  (unsigned long long)(rig_voluntary_switches(&rig) - before));
+	rig_free(&rig);
+}
+
+/* Connects back to back are read in rounds, and the kernel wakes the reader once a round. */
+Test(connect, connects_wake_seldom)
+{
+	uint64_t begin, before, rounds;
+	union address sink;
+	struct rig rig;
+	int fd;
+
+	connect_begin(&rig, 20, 65536);
+	sink = address4("127.0.0.1", port_sink);
+	fd = socket_of(AF_INET, SOCK_DGRAM, 0);
+	(void)until_asleep(&rig);
+	before = rig_voluntary_switches(&rig);
+	begin = rig_now();
+	for (unsigned at = 0; at < 20000; at++)
+		cr_assert(try_connect(fd, sink) == 0);
+	rounds = (rig_now() - begin) / 20000000 + 1;
+	cr_assert(rig_voluntary_switches(&rig) - before <= 2 * rounds + 2, "%llu in %llu rounds",
+		  (unsigned long long)(rig_voluntary_switches(&rig) - before),
+		  (unsigned long long)rounds);
+	rig_stop(&rig);
+	cr_assert(accounted(&rig) == 20000);
+	rig_free(&rig);
+}
