@@ -25,19 +25,15 @@
  * goes.
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/mount.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "bpf_load.h"
 #include "connect_bpf.h"
 #include "connect_record.h"
 #include "connect_shared.h"
+#include "pid_view.h"
 #include "probe_tables.h"
 #include "probe_util.h"
 
@@ -53,8 +49,11 @@
 
 #define HOOKS 4
 
-/* PROC_PID_INIT_INO: the same on every kernel. */
-#define INITIAL_PID_NS UINT64_C(0xEFFFFFFC)
+/* One number for both sides. */
+_Static_assert((int)CONNECT_PID_INITIAL == (int)CELLOS_PID_VIEW_INITIAL &&
+		       (int)CONNECT_PID_TRANSLATED == (int)CELLOS_PID_VIEW_NESTED &&
+		       (int)CONNECT_PID_UNKNOWN == (int)CELLOS_PID_VIEW_UNKNOWN,
+	       "the constant pid_mode");
 
 enum connect_stat { STAT_ROUNDS, STAT_RING_PEAK, STAT_MALFORMED };
 
@@ -218,49 +217,7 @@ static void connect_run(void *opaque, struct cellos_probe_env *env)
 
 /* ---- arming --------------------------------------------------------------------------------- */
 
-struct pid_view {
-	enum connect_pid_mode mode;
-	struct stat ns;
-};
-
-/* Our PID namespace: by /proc where it is mounted, else by a procfs that nobody else sees. */
-static int stat_pid_namespace(struct stat *out)
-{
-	int fs, root = -1, result = -1;
-
-	if (stat("/proc/self/ns/pid", out) == 0)
-		return 0;
-	fs = (int)syscall(SYS_fsopen, "proc", FSOPEN_CLOEXEC);
-	if (fs >= 0 && syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
-		root = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, 0);
-	if (root >= 0) {
-		result = fstatat(root, "self/ns/pid", out, 0);
-		close(root);
-	}
-	if (fs >= 0)
-		close(fs);
-	return result;
-}
-
-static void look_at_pids(struct pid_view *view)
-{
-	memset(view, 0, sizeof(*view));
-	if (stat_pid_namespace(&view->ns) < 0)
-		view->mode = CONNECT_PID_UNKNOWN;
-	else if (view->ns.st_ino == INITIAL_PID_NS)
-		view->mode = CONNECT_PID_INITIAL;
-	else
-		view->mode = CONNECT_PID_TRANSLATED;
-}
-
-/* stat(2) and the kernel's inside spell a device number differently; the helper compares the
-   kernel's. */
-static uint64_t kernel_device(dev_t device)
-{
-	return (uint64_t)major(device) << 20 | minor(device);
-}
-
-static int load(const struct connect_state *state, const struct pid_view *pids,
+static int load(const struct connect_state *state, const struct cellos_pid_view *pids,
 		const struct cellos_bpf_program *program, const char *name,
 		enum bpf_attach_type attach)
 {
@@ -269,8 +226,8 @@ static int load(const struct connect_state *state, const struct pid_view *pids,
 		{"seen", CELLOS_BPF_MAP, (uint64_t)state->seen_fd},
 		{"shared", CELLOS_BPF_MAP_MEMORY, (uint64_t)state->shared_fd},
 		{"pid_mode", CELLOS_BPF_CONSTANT, pids->mode},
-		{"pid_ns_device", CELLOS_BPF_CONSTANT, kernel_device(pids->ns.st_dev)},
-		{"pid_ns_inode", CELLOS_BPF_CONSTANT, pids->ns.st_ino},
+		{"pid_ns_device", CELLOS_BPF_CONSTANT, pids->device},
+		{"pid_ns_inode", CELLOS_BPF_CONSTANT, pids->inode},
 	};
 	const struct cellos_bpf_load request = {
 		.program = program,
@@ -296,18 +253,18 @@ static const struct hook {
 };
 
 /* One hook: its program lives as long as its link. *what is set when it fails. */
-static int attach_hook(struct connect_state *state, struct pid_view *pids, unsigned at, int root,
-		       const char **what)
+static int attach_hook(struct connect_state *state, struct cellos_pid_view *pids, unsigned at,
+		       int root, const char **what)
 {
 	const struct hook *hook = &hooks[at];
 	int program;
 
 	*what = "load the program";
 	program = load(state, pids, hook->program, hook->name, hook->attach);
-	if (program == -EINVAL && pids->mode == CONNECT_PID_TRANSLATED) {
+	if (program == -EINVAL && pids->mode == CELLOS_PID_VIEW_NESTED) {
 		/* Before 6.10 such a program may not translate; a wrong number is worse than none.
 		 */
-		pids->mode = CONNECT_PID_UNKNOWN;
+		pids->mode = CELLOS_PID_VIEW_UNKNOWN;
 		program = load(state, pids, hook->program, hook->name, hook->attach);
 	}
 	if (program < 0)
@@ -318,7 +275,7 @@ static int attach_hook(struct connect_state *state, struct pid_view *pids, unsig
 	return state->links[at] < 0 ? state->links[at] : 0;
 }
 
-static int attach_all(struct connect_state *state, struct pid_view *pids, bool *whole,
+static int attach_all(struct connect_state *state, struct cellos_pid_view *pids, bool *whole,
 		      const char **what)
 {
 	int result = 0, root;
@@ -398,14 +355,14 @@ static void explain(struct cellos_probe_status *status, const char *what, int er
 		cellos_probe_why(status, "cannot %s: %s", what, strerror(-error));
 }
 
-static void explain_view(struct cellos_probe_status *status, const struct pid_view *pids,
+static void explain_view(struct cellos_probe_status *status, const struct cellos_pid_view *pids,
 			 bool whole)
 {
 	const char *scope = whole ? "" : "only cgroups below this cgroup namespace's root; ";
 
-	if (pids->mode == CONNECT_PID_TRANSLATED)
+	if (pids->mode == CELLOS_PID_VIEW_NESTED)
 		cellos_probe_why(status, "%spid 0 for processes of other PID namespaces", scope);
-	else if (pids->mode == CONNECT_PID_UNKNOWN)
+	else if (pids->mode == CELLOS_PID_VIEW_UNKNOWN)
 		cellos_probe_why(status, "%spid always 0: this kernel does not translate it here",
 				 scope);
 	else if (!whole)
@@ -416,7 +373,7 @@ static void connect_arm(void *opaque, struct cellos_probe_env *env,
 			struct cellos_probe_status *status)
 {
 	struct connect_state *state = opaque;
-	struct pid_view pids;
+	struct cellos_pid_view pids;
 	const char *what = "";
 	bool whole = true;
 	int result;
@@ -431,7 +388,7 @@ static void connect_arm(void *opaque, struct cellos_probe_env *env,
 	}
 	result = connect_bpf_connect.insn_count == 0 ? -ENOEXEC : open_maps(state, &what);
 	if (result == 0) {
-		look_at_pids(&pids);
+		cellos_pid_view_look(&pids);
 		result = attach_all(state, &pids, &whole, &what);
 	}
 	if (result < 0) {
