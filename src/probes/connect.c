@@ -13,10 +13,10 @@
  * AF_UNSPEC (a disconnect), an address too short for its family, a stream that is connected
  * already.
  *
- * The reader: the kernel wakes it for a record only when it had read everything before; it then
- * lets records gather and takes them in bulk, so a connect pays for no wake-up of its own. Folds
- * and losses are looked at with each round and once a second until they rest; then `asleep` is set
- * and the next fold wakes it. An idle machine wakes it never.
+ * The reader: while attempts come in, it takes them in bulk, once per --coalesce-ms, and nobody
+ * wakes it. When they cease it says so in the shared page and sleeps; the next attempt wakes it,
+ * and that one alone pays for a wake-up. Folds that go on and on wake it once a second. An idle
+ * machine wakes it never.
  *
  * Threads: the probe's own; arm and disarm on the main thread, before and after it. The programs
  * run in the workload's context and share the ring and one page with it. Invariants: the links are
@@ -47,6 +47,9 @@
 #define SEEN_ENTRY_BYTES 96u
 #define KERNEL_EXTRA_BYTES (64u * 1024u)
 
+/* In the ring: a header of 8 bytes, and the record. */
+#define RECORD_BYTES (BPF_RINGBUF_HDR_SZ + sizeof(struct connect_record))
+
 #define HOOKS 4
 
 /* One number for both sides. */
@@ -55,7 +58,7 @@ _Static_assert((int)CONNECT_PID_INITIAL == (int)CELLOS_PID_VIEW_INITIAL &&
 		       (int)CONNECT_PID_UNKNOWN == (int)CELLOS_PID_VIEW_UNKNOWN,
 	       "the constant pid_mode");
 
-enum connect_stat { STAT_ROUNDS, STAT_RING_PEAK, STAT_MALFORMED };
+enum connect_stat { STAT_ATTEMPTS, STAT_ROUNDS, STAT_RING_PEAK, STAT_MALFORMED };
 
 struct connect_state {
 	struct cellos_bpf_ring ring;   /* owned */
@@ -91,9 +94,9 @@ static void take_record(void *context, const void *bytes, size_t length)
 		taking->malformed++;
 }
 
-/* True when anything was taken. A record nobody can read is an attempt that was lost in the kernel:
-   the sum still holds. */
-static bool take_records(struct connect_state *state, struct cellos_probe_env *env)
+/* Bytes of the ring that were taken. A record nobody can read is an attempt that was lost in the
+   kernel: the sum still holds. */
+static uint64_t take_records(struct connect_state *state, struct cellos_probe_env *env)
 {
 	struct taking taking = {.env = env};
 	uint64_t used = cellos_bpf_ring_used(&state->ring);
@@ -107,7 +110,7 @@ static bool take_records(struct connect_state *state, struct cellos_probe_env *e
 		cellos_probe_stat_add(env, STAT_MALFORMED, taking.malformed);
 	}
 	cellos_probe_stat_add(env, STAT_ROUNDS, 1);
-	return done != 0;
+	return done < 0 ? used : (uint64_t)done;
 }
 
 static bool tell(struct cellos_probe_env *env, enum cellos_drop_reason reason, uint64_t *told,
@@ -124,69 +127,74 @@ static bool tell(struct cellos_probe_env *env, enum cellos_drop_reason reason, u
 /* True when a counter has moved. */
 static bool take_counters(struct connect_state *state, struct cellos_probe_env *env)
 {
-	uint64_t lost = 0, folded = 0;
+	uint64_t attempts = 0, lost = 0, folded = 0;
 	bool moved;
 
 	/* Relaxed: each slot only grows, and one that moves just now is seen the next time. */
 	for (unsigned at = 0; at < CONNECT_SLOTS; at++) {
 		const struct connect_slot *slot = &state->shared->slots[at];
 
+		attempts += __atomic_load_n(&slot->attempts, __ATOMIC_RELAXED);
 		lost += __atomic_load_n(&slot->lost, __ATOMIC_RELAXED);
 		folded += __atomic_load_n(&slot->folded, __ATOMIC_RELAXED);
 	}
+	cellos_probe_stat_set(env, STAT_ATTEMPTS, attempts);
 	moved = tell(env, CELLOS_DROP_KERNEL, &state->lost, lost);
 	moved |= tell(env, CELLOS_DROP_SUPPRESSED, &state->folded, folded);
 	return moved;
 }
 
-static void set_asleep(struct connect_state *state, bool asleep)
+static void set_asleep(struct connect_state *state, uint32_t woken_by)
 {
-	__atomic_store_n(&state->shared->asleep, asleep, __ATOMIC_RELAXED);
-	/* The word before the look at the counters that follows; the program adds before it looks
-	   at the word. So a fold is either seen now or sees that we sleep. */
+	__atomic_store_n(&state->shared->asleep, woken_by, __ATOMIC_RELAXED);
+	/* The word before the look at ring and counters that follows; a program writes there before
+	   it looks at the word. So an attempt is either seen now or sees that we sleep. */
 	atomic_thread_fence(memory_order_seq_cst);
 }
 
-/* Until when to sleep: for good when the counters rest, and they are asked again after we said so.
- */
-static uint64_t next_look(struct connect_state *state, struct cellos_probe_env *env, bool moved)
+/* Until when to sleep; 0: not at all, something came meanwhile. Counters that move (`moved`) may
+   move on: then a look a second has to do for them. */
+static uint64_t lie_down(struct connect_state *state, struct cellos_probe_env *env, bool moved)
 {
-	if (!moved) {
-		set_asleep(state, true);
-		if (!take_counters(state, env))
-			return UINT64_MAX;
+	set_asleep(state, CONNECT_WAKE_BY_RECORD | (moved ? 0 : CONNECT_WAKE_BY_FOLD));
+	if (cellos_bpf_ring_used(&state->ring) > 0 || (!moved && take_counters(state, env))) {
+		set_asleep(state, 0);
+		return 0;
 	}
-	set_asleep(state, false);
-	return cellos_probe_now() + CELLOS_NS_PER_S;
+	return moved ? cellos_probe_now() + CELLOS_NS_PER_S : UINT64_MAX;
 }
 
-/* Lets records gather. False: stop. */
+/* Lets records gather, or only looks. False: stop. */
 static bool gather(const struct cellos_probe_env *env, uint64_t linger_ns)
 {
-	return linger_ns == 0 ||
-	       cellos_probe_wait(env->stop_fd, -1, cellos_probe_now() + linger_ns) !=
-		       CELLOS_WAIT_STOP;
+	uint64_t deadline = linger_ns == 0 ? 0 : cellos_probe_now() + linger_ns;
+
+	return cellos_probe_wait(env->stop_fd, -1, deadline) != CELLOS_WAIT_STOP;
 }
 
 static void read_until_stop(struct connect_state *state, struct cellos_probe_env *env)
 {
 	const uint64_t coalesce = env->options->coalesce_ms * CELLOS_NS_PER_MS;
-	uint64_t deadline = next_look(state, env, take_counters(state, env));
-	uint64_t linger = coalesce;
-	enum cellos_wait_result result;
+	enum cellos_wait_result result = CELLOS_WAIT_DEADLINE;
+	uint64_t linger = 0;
 
-	while ((result = cellos_probe_wait(env->stop_fd, state->ring.fd, deadline)) !=
-	       CELLOS_WAIT_STOP) {
-		bool readable = result == CELLOS_WAIT_READABLE;
+	while (result != CELLOS_WAIT_STOP && gather(env, linger)) {
+		uint64_t taken = take_records(state, env);
+		bool moved = take_counters(state, env);
+		/* Where two came within a round more are likely: no sleep, and no wake-up. */
+		uint64_t deadline = taken > RECORD_BYTES ? 0 : lie_down(state, env, moved);
 
-		if (readable && !gather(env, linger))
-			return;
 		linger = coalesce;
-		/* Readable, and nothing to take: a program was preempted while it wrote. Let it. */
-		if (readable && !take_records(state, env) && linger == 0)
-			linger = CELLOS_NS_PER_MS;
-		/* Folds and losses are no hurry: after a round they get a second to rest. */
-		deadline = next_look(state, env, take_counters(state, env) || readable);
+		if (deadline == 0) {
+			/* There, and not to be taken: a program was preempted while it wrote. */
+			if (taken == 0 && linger == 0)
+				linger = CELLOS_NS_PER_MS;
+			continue;
+		}
+		result = cellos_probe_wait(env->stop_fd, state->ring.fd, deadline);
+		set_asleep(state, 0);
+		if (result == CELLOS_WAIT_DEADLINE)
+			linger = 0;
 	}
 }
 
@@ -210,7 +218,7 @@ static void connect_run(void *opaque, struct cellos_probe_env *env)
 	read_until_stop(state, env);
 	/* No attempt is seen after this; what was is still ours to tell. */
 	detach(state);
-	while (take_records(state, env))
+	while (take_records(state, env) > 0)
 		;
 	(void)take_counters(state, env);
 }
@@ -408,7 +416,7 @@ const struct cellos_probe cellos_probe_connect = {
 	.name = "connect",
 	.help = "attempted network connections, by BPF",
 	.lane = CELLOS_LANE_NET,
-	.stat_names = {"rounds", "ring_peak", "malformed"},
+	.stat_names = {"attempts", "rounds", "ring_peak", "malformed"},
 	.state_bytes = connect_state_bytes,
 	.arm = connect_arm,
 	.run = connect_run,

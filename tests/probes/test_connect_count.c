@@ -107,6 +107,7 @@ static void check_flood(struct rig *rig)
 	rig_stop(rig);
 	cr_assert(accounted(rig) == ATTEMPTS, "%llu of %u", (unsigned long long)accounted(rig),
 		  ATTEMPTS);
+	cr_assert(rig_stat(rig, "attempts") == ATTEMPTS);
 	cr_assert(rig_stat(rig, "malformed") == 0);
 }
 
@@ -167,6 +168,29 @@ Test(connect, a_queue_nobody_drains)
 	cr_assert(rig_dropped(&rig, CELLOS_DROP_QUEUE_FULL) > 0);
 	cr_assert(rig.count == 64);
 	rig_free(&rig);
+}
+
+/* A storm does not keep it from stopping, whether it lets records gather or not; and after the stop
+   nothing is left that the ring or the page still has to tell. */
+Test(connect, stopped_in_a_storm)
+{
+	for (uint32_t coalesce_ms = 0; coalesce_ms <= 5; coalesce_ms += 5) {
+		struct rig rig;
+		pid_t child;
+
+		connect_begin(&rig, coalesce_ms, 1048576);
+		child = fork();
+		cr_assert(child >= 0);
+		if (child == 0)
+			be_a_child(UINT32_MAX);
+		while (rig.count < 20000)
+			rig_pump(&rig, rig_now() + 1000000);
+		cr_assert(rig_stop(&rig) < 500000000);
+		cr_assert(accounted(&rig) == rig_stat(&rig, "attempts"));
+		rig_kill(child);
+		rig_reap(child);
+		rig_free(&rig);
+	}
 }
 
 /* ---- folding -------------------------------------------------------------------------------- */
@@ -359,12 +383,12 @@ Test(connect, folds_wake_seldom)
 	cr_assert(rig_until_dropped(&rig, CELLOS_DROP_SUPPRESSED, 10000));
 	seconds = (rig_now() - begin) / 1000000000 + 1;
 	/* The first wake, its gathering, and one look a second. */
-	cr_assert(rig_voluntary_switches(&rig) - before <= 3 + 2 * seconds, "%llu switches",
+	cr_assert(rig_voluntary_switches(&rig) - before <= 3 + seconds, "%llu switches",
 		  (unsigned long long)(rig_voluntary_switches(&rig) - before));
 	rig_free(&rig);
 }
 
-/* Connects back to back are read in rounds, and the kernel wakes the reader once a round. */
+/* Connects back to back are read in rounds, and nobody wakes the reader for them but the first. */
 Test(connect, connects_wake_seldom)
 {
 	uint64_t begin, before, rounds;
@@ -381,7 +405,7 @@ Test(connect, connects_wake_seldom)
 	for (unsigned at = 0; at < 20000; at++)
 		cr_assert(try_connect(fd, sink) == 0);
 	rounds = (rig_now() - begin) / 20000000 + 1;
-	cr_assert(rig_voluntary_switches(&rig) - before <= 2 * rounds + 2, "%llu in %llu rounds",
+	cr_assert(rig_voluntary_switches(&rig) - before <= rounds + 3, "%llu in %llu rounds",
 		  (unsigned long long)(rig_voluntary_switches(&rig) - before),
 		  (unsigned long long)rounds);
 	rig_stop(&rig);

@@ -6,11 +6,11 @@
  * unconnected UDP socket to send (`datagram`).
  *
  * Threads: the caller's own, in the kernel, on any processor, preemptible, several at once.
- * Invariant: every run ends as exactly one of a record in the ring, one more in `lost`, one more in
- * `folded`. A connect is never folded. A datagram is, when its process has been reported with this
- * socket before; if that is not known any more (the table forgets the longest unused), it is
- * reported again rather than kept silent.
- * Refuses to: alter anything of the workload's; every run answers "go on".
+ * Invariant: every run is one more in `attempts`, and exactly one of a record in the ring, one more
+ * in `lost`, one more in `folded`. A connect is never folded. A datagram is, when its process has
+ * been reported with this socket before; if that is not known any more (the table forgets the
+ * longest unused), it is reported again rather than kept silent. Refuses to: alter anything of the
+ * workload's; every run answers "go on".
  */
 #include "program.h"
 
@@ -53,21 +53,56 @@ CELLOS_BPF_INLINE void fill(struct connect_record *record, __u32 kind)
 	bpf_get_current_comm(record->comm, sizeof(record->comm));
 }
 
-/* A reader that sleeps for good learns of folds here; of records and of a full ring it does by the
-   ring itself. A discarded record carries the wake-up. */
-CELLOS_BPF_INLINE void count_fold(void)
+/*
+ * Counts the attempt and says whether the probe sleeps and wants to be woken for this. The addition
+ * orders what this program has done before the look at `asleep`; the probe sets that before it
+ * looks at ring and counters for the last time. So one of the two sees the other, and a wake-up
+ * costs nobody anything while the probe is up anyway.
+ */
+CELLOS_BPF_INLINE int must_wake(__u32 by)
 {
 	volatile __u32 *asleep = &shared.asleep;
+
+	CELLOS_BPF_ADD_ORDERED(&slot()->attempts, 1);
+	return (*asleep & by) != 0;
+}
+
+CELLOS_BPF_INLINE void wake_is_on_its_way(void)
+{
+	*(volatile __u32 *)&shared.asleep = 0; /* two at once wake it twice: no harm */
+}
+
+CELLOS_BPF_INLINE void submit(struct connect_record *record)
+{
+	if (must_wake(CONNECT_WAKE_BY_RECORD)) {
+		wake_is_on_its_way();
+		bpf_ringbuf_submit(record, BPF_RB_FORCE_WAKEUP);
+	} else {
+		bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
+	}
+}
+
+/* A full ring needs no wake-up: whoever wrote the first of those records saw to it. */
+CELLOS_BPF_INLINE void count_loss(void)
+{
+	__sync_fetch_and_add(&slot()->lost, 1);
+	(void)must_wake(0);
+}
+
+/* A discarded record carries the wake-up; it is reserved before `asleep` is cleared, so that no
+   wake-up is promised that finds no room. */
+CELLOS_BPF_INLINE void count_fold(void)
+{
 	void *nothing;
 
-	/* Before the look at `asleep`; the reader sets that before it looks at the counters. */
-	CELLOS_BPF_ADD_ORDERED(&slot()->folded, 1);
-	if (*asleep == 0)
+	__sync_fetch_and_add(&slot()->folded, 1);
+	if (!must_wake(CONNECT_WAKE_BY_FOLD))
 		return;
-	*asleep = 0; /* two at once wake it twice: no harm */
 	nothing = bpf_ringbuf_reserve(events, 8, 0);
-	if (nothing != 0)
+	if (nothing != 0) {
+		wake_is_on_its_way();
 		bpf_ringbuf_discard(nothing, BPF_RB_FORCE_WAKEUP);
+	}
 }
 
 CELLOS_BPF_INLINE struct connect_seen_key seen_key(void *context)
@@ -76,17 +111,16 @@ CELLOS_BPF_INLINE struct connect_seen_key seen_key(void *context)
 					 .tgid = bpf_get_current_pid_tgid() >> 32};
 }
 
-/* Flags 0 at submit: the kernel wakes the reader only when it had read everything before. */
 CELLOS_BPF_PROGRAM(connect)(struct bpf_sock_addr *context)
 {
 	struct connect_record *record = bpf_ringbuf_reserve(events, sizeof(*record), 0);
 
 	if (record == 0) {
-		__sync_fetch_and_add(&slot()->lost, 1);
+		count_loss();
 		return ALLOW;
 	}
 	fill(record, CONNECT_KIND_CONNECT);
-	bpf_ringbuf_submit(record, 0);
+	submit(record);
 	/* Some datagrams of a connected socket come by the other hook as well (an address given all
 	   the same, control messages): they are repeats of this. */
 	if (context->type == DATAGRAM_SOCKET) {
@@ -112,15 +146,15 @@ CELLOS_BPF_PROGRAM(datagram)(struct bpf_sock_addr *context)
 	}
 	record = bpf_ringbuf_reserve(events, sizeof(*record), 0);
 	if (record == 0) {
-		__sync_fetch_and_add(&slot()->lost, 1);
+		count_loss();
 		return ALLOW;
 	}
 	if (bpf_map_update_elem(seen, &key, &nothing, BPF_NOEXIST) == -17 /* EEXIST */) {
-		bpf_ringbuf_discard(record, 0);
+		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
 		count_fold();
 		return ALLOW;
 	}
 	fill(record, CONNECT_KIND_DATAGRAM);
-	bpf_ringbuf_submit(record, 0);
+	submit(record);
 	return ALLOW;
 }

@@ -33,15 +33,20 @@ struct connect_record {
 /* A cache line for a processor. The additions are atomic all the same: a program may be preempted
    by another task's on the same processor. */
 struct connect_slot {
-	__u64 lost;   /* attempts that found the ring full */
-	__u64 folded; /* datagrams of a socket that was reported before */
-	__u64 reserved[6];
+	__u64 attempts; /* all; the sum of what follows and the records */
+	__u64 lost;     /* those that found the ring full */
+	__u64 folded;   /* datagrams of a socket that was reported before */
+	__u64 reserved[5];
 };
+
+/* What shall wake the probe, in connect_shared.asleep; 0 while it looks by itself. */
+#define CONNECT_WAKE_BY_RECORD 1u
+#define CONNECT_WAKE_BY_FOLD 2u
 
 struct connect_shared {
 	struct connect_slot slots[CONNECT_SLOTS];
-	/* Set by the probe: it sleeps without a deadline, and the next fold must wake it. Cleared
-	   by whoever does, or by the probe. */
+	/* Set by the probe before it lies down. Cleared by the program that wakes it, so that the
+	   others need not, or by the probe. */
 	__u32 asleep;
 	__u32 reserved[15];
 };
