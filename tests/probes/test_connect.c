@@ -176,6 +176,19 @@ static void udp_connect_again(void)
 	close(fd);
 }
 
+/* Not connected any more: its first datagram is one, the next a repeat. */
+static void udp_connected_no_more(void)
+{
+	int fd = socket_of(AF_INET, SOCK_DGRAM, 0);
+	struct sockaddr nowhere = {.sa_family = AF_UNSPEC};
+
+	cr_assert(try_connect(fd, address4("127.0.0.1", port_sink)) == 0);
+	cr_assert(connect(fd, &nowhere, sizeof(nowhere)) == 0);
+	cr_assert(try_send(fd, address4("127.0.0.1", port_sink)) == 0);
+	cr_assert(try_send(fd, address4("127.0.0.1", port_sink)) == 0);
+	close(fd);
+}
+
 static void tcp_disconnect(void)
 {
 	int fd = socket_of(AF_INET, SOCK_STREAM, 0);
@@ -341,6 +354,7 @@ static const struct way {
 	{"udp6-connect", udp6_connect, 1, 0},
 	{"udp6-conn-of-v4", udp6_connect_of_v4, 1, 0},
 	{"udp-conn-again", udp_connect_again, 2, 0},
+	{"udp-no-more", udp_connected_no_more, 2, 1},
 	{"tcp-disconnect", tcp_disconnect, 0, 0},
 	{"udp-send", udp_send, 1, 4},
 	{"udp6-send", udp6_send, 1, 3},

@@ -17,7 +17,6 @@
 #include "connect_shared.h"
 
 #define ALLOW 1
-#define DATAGRAM_SOCKET 2 /* SOCK_DGRAM, socket(2) */
 
 extern char events[]; /* ring of struct connect_record */
 extern char seen[];   /* struct connect_seen_key -> nothing; least recently used goes first */
@@ -115,31 +114,38 @@ CELLOS_BPF_PROGRAM(connect)(struct bpf_sock_addr *context)
 {
 	struct connect_record *record = bpf_ringbuf_reserve(events, sizeof(*record), 0);
 
+	(void)context; /* whither is nobody's business here */
 	if (record == 0) {
 		count_loss();
 		return ALLOW;
 	}
 	fill(record, CONNECT_KIND_CONNECT);
 	submit(record);
-	/* Some datagrams of a connected socket come by the other hook as well (an address given all
-	   the same, control messages): they are repeats of this. */
-	if (context->type == DATAGRAM_SOCKET) {
-		struct connect_seen_key key = seen_key(context);
-		__u64 nothing = 0;
-
-		bpf_map_update_elem(seen, &key, &nothing, BPF_ANY);
-	}
 	return ALLOW;
+}
+
+/* Some datagrams of a connected socket come by this hook all the same (an address given again,
+   control messages); its connect has been an attempt, they are repeats. */
+CELLOS_BPF_INLINE int is_connected(struct bpf_sock_addr *context)
+{
+	struct bpf_sock *socket = context->sk;
+
+	return socket != 0 && socket->state == BPF_TCP_ESTABLISHED;
 }
 
 /* The record comes before the table's entry, so that a socket is known only once it is reported;
    NOEXIST, so that of two threads with the same socket one reports. */
 CELLOS_BPF_PROGRAM(datagram)(struct bpf_sock_addr *context)
 {
-	struct connect_seen_key key = seen_key(context);
+	struct connect_seen_key key;
 	struct connect_record *record;
 	__u64 nothing = 0;
 
+	if (is_connected(context)) {
+		count_fold();
+		return ALLOW;
+	}
+	key = seen_key(context);
 	if (bpf_map_lookup_elem(seen, &key) != 0) {
 		count_fold();
 		return ALLOW;
