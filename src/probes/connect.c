@@ -19,10 +19,10 @@
  * machine wakes it never.
  *
  * Threads: the probe's own; arm and disarm on the main thread, before and after it. The programs
- * run in the workload's context and share the ring and one page with it. Invariants: the links are
- * open from arm to the end of run; after them nothing new is written, and a last round takes what
- * is there. Nothing is allocated after arm. Refuses to: alter or hold up a connect; know where it
- * goes.
+ * run in the workload's context and share the ring and one page with it.
+ * Invariants: the links are open from arm to the end of run; after them nothing new is written, and
+ * a last round takes what is there. Nothing is allocated after arm.
+ * Refuses to: alter or hold up a connect; know where it goes.
  */
 #include <errno.h>
 #include <stdatomic.h>

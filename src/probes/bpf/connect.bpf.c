@@ -7,10 +7,11 @@
  *
  * Threads: the caller's own, in the kernel, on any processor, preemptible, several at once.
  * Invariant: every run is one more in `attempts`, and exactly one of a record in the ring, one more
- * in `lost`, one more in `folded`. A connect is never folded. A datagram is, when its process has
- * been reported with this socket before; if that is not known any more (the table forgets the
- * longest unused), it is reported again rather than kept silent. Refuses to: alter anything of the
- * workload's; every run answers "go on".
+ * in `lost`, one more in `folded`. A connect is never folded. A datagram is, when its socket is
+ * connected, or its process has been reported with this socket before; where that is not known any
+ * more (the table forgets the longest unused) it is reported again rather than kept silent.
+ *
+ * Refuses to: alter anything of the workload's; every run answers "go on".
  */
 #include "program.h"
 
