@@ -1,0 +1,217 @@
+/* SPDX-FileCopyrightText: cellos-telemetry contributors */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * The workload of the capability tests: an unprivileged user who is refused things, and says so.
+ *
+ *   refused each          every kind of refusal once, each by a process of its own
+ *   refused storm N       one process, the same refusal N times, as fast as it goes
+ *   refused spread P      P processes, each refused four different things once
+ *   refused calm          what an ordinary program does all day, without a refusal
+ *
+ * Prints one JSON line: who was refused how often, and how long the longest refusal took.
+ *
+ * Threads: one. Refuses to: go on when a refusal is none (exit 1), or as root.
+ */
+#include <errno.h>
+#include <grp.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define NOBODY 65534
+
+static int refused_chown(void)
+{
+	return chown("/", NOBODY, NOBODY);
+}
+
+static int refused_mount(void)
+{
+	return mount("none", "/", "tmpfs", 0, NULL);
+}
+
+static int refused_kill(void)
+{
+	return kill(1, 0); /* the same question as with a signal */
+}
+
+static int refused_bind(void)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(80)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int result = bind(fd, (struct sockaddr *)&address, sizeof(address)), error = errno;
+
+	close(fd);
+	errno = error;
+	return result;
+}
+
+static int refused_setuid(void)
+{
+	return setuid(0);
+}
+
+static int refused_chroot(void)
+{
+	return chroot("/");
+}
+
+static int refused_sethostname(void)
+{
+	return sethostname("refused", 7);
+}
+
+static int refused_nice(void)
+{
+	return setpriority(PRIO_PROCESS, 0, -5);
+}
+
+static const struct {
+	const char *name;
+	int (*call)(void);
+} refusals[] = {
+	{"r-mount", refused_mount},   {"r-kill", refused_kill},
+	{"r-bind", refused_bind},     {"r-setuid", refused_setuid},
+	{"r-chroot", refused_chroot}, {"r \"host\"", refused_sethostname},
+	{"r-nice", refused_nice},     {"r-chown", refused_chown},
+};
+
+#define REFUSALS (sizeof(refusals) / sizeof(refusals[0]))
+
+static uint64_t now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static uint64_t longest_us;
+
+static void be_refused(int (*call)(void))
+{
+	uint64_t begin = now_us(), took;
+
+	if (call() == 0 || (errno != EPERM && errno != EACCES)) {
+		fprintf(stderr, "not refused: %s\n", strerror(errno));
+		exit(1);
+	}
+	took = now_us() - begin;
+	if (took > longest_us)
+		longest_us = took;
+}
+
+static void reap(pid_t pid)
+{
+	int status;
+
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0) {
+		fprintf(stderr, "a child failed\n");
+		exit(1);
+	}
+}
+
+static void each(void)
+{
+	printf("{\"each\":[");
+	for (size_t at = 0; at < REFUSALS; at++) {
+		pid_t pid;
+
+		fflush(stdout);
+		pid = fork();
+		if (pid == 0) {
+			prctl(PR_SET_NAME, refusals[at].name);
+			be_refused(refusals[at].call);
+			_exit(0);
+		}
+		reap(pid);
+		printf("%s%d", at == 0 ? "" : ",", pid);
+	}
+	printf("]}\n");
+}
+
+static void storm(unsigned long count)
+{
+	uint64_t begin = now_us();
+
+	prctl(PR_SET_NAME, "storm");
+	for (unsigned long at = 0; at < count; at++)
+		be_refused(refused_sethostname);
+	printf("{\"storm\":%lu,\"pid\":%d,\"longest_us\":%llu,\"took_us\":%llu}\n", count, getpid(),
+	       (unsigned long long)longest_us, (unsigned long long)(now_us() - begin));
+}
+
+static void spread(unsigned long processes)
+{
+	prctl(PR_SET_NAME, "spread");
+	for (unsigned long at = 0; at < processes; at++) {
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			be_refused(refused_sethostname);
+			be_refused(refused_chroot);
+			be_refused(refused_setuid);
+			be_refused(refused_bind);
+			_exit(0);
+		}
+		reap(pid);
+	}
+	printf("{\"spread\":%lu}\n", processes * 4);
+}
+
+/* Mappings of all kinds, files that are there, missing and one's own. */
+static void calm(void)
+{
+	prctl(PR_SET_NAME, "calm");
+	for (unsigned at = 0; at < 2000; at++) {
+		void *memory = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE,
+				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		if (memory == MAP_FAILED || mprotect(memory, 4096, PROT_READ) < 0 ||
+		    munmap(memory, 1 << 20) < 0 || access("/", R_OK) < 0 ||
+		    access("/nowhere", R_OK) == 0)
+			exit(1);
+		if (at % 100 == 0) {
+			pid_t pid = fork();
+
+			if (pid == 0)
+				_exit(0);
+			reap(pid);
+		}
+	}
+	printf("{\"calm\":2000}\n");
+}
+
+int main(int argc, char **argv)
+{
+	const char *what = argc > 1 ? argv[1] : "";
+	unsigned long count = argc > 2 ? strtoul(argv[2], NULL, 10) : 0;
+
+	if (getuid() == 0 && (setgroups(0, NULL) < 0 || setgid(NOBODY) < 0 || setuid(NOBODY) < 0)) {
+		perror("cannot become nobody");
+		return 1;
+	}
+	if (strcmp(what, "each") == 0)
+		each();
+	else if (strcmp(what, "storm") == 0)
+		storm(count);
+	else if (strcmp(what, "spread") == 0)
+		spread(count);
+	else if (strcmp(what, "calm") == 0)
+		calm();
+	else
+		return 2;
+	return fflush(stdout) == 0 ? 0 : 1;
+}
