@@ -30,14 +30,21 @@ static struct timespec time_left(uint64_t deadline_ns)
 
 enum cellos_wait_result cellos_probe_wait(int stop_fd, int fd, uint64_t deadline_ns)
 {
-	struct pollfd fds[2] = {
+	return cellos_probe_wait_either(stop_fd, fd, -1, deadline_ns);
+}
+
+enum cellos_wait_result cellos_probe_wait_either(int stop_fd, int fd, int other_fd,
+						 uint64_t deadline_ns)
+{
+	struct pollfd fds[3] = {
 		{.fd = stop_fd, .events = POLLIN},
 		{.fd = fd, .events = POLLIN},
+		{.fd = other_fd, .events = POLLIN},
 	};
 
 	for (;;) {
 		struct timespec left = time_left(deadline_ns);
-		int ready = ppoll(fds, 2, deadline_ns == UINT64_MAX ? NULL : &left, NULL);
+		int ready = ppoll(fds, 3, deadline_ns == UINT64_MAX ? NULL : &left, NULL);
 
 		if (ready == 0)
 			return CELLOS_WAIT_DEADLINE;

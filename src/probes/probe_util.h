@@ -34,6 +34,9 @@ uint64_t cellos_probe_now(void);
 /* Sleeps until stop_fd or `fd` (-1: none) is readable or `deadline_ns` (UINT64_MAX: never) is
    past. A deadline of 0 only looks. */
 enum cellos_wait_result cellos_probe_wait(int stop_fd, int fd, uint64_t deadline_ns);
+/* The same, for two descriptors; either may be -1. */
+enum cellos_wait_result cellos_probe_wait_either(int stop_fd, int fd, int other_fd,
+						 uint64_t deadline_ns);
 
 void cellos_probe_emit(struct cellos_probe_env *env, enum cellos_probe_source source, uint32_t pid,
 		       const char *comm, size_t comm_len, uint64_t now_ns);

@@ -65,9 +65,10 @@ struct cellos_probe_options {
 struct cellos_probe_status {
 	bool armed;
 	bool failed; /* could have been had, and was not: --on-probe-failure looks at this */
-	const char *exactness;            /* "exact", "inferred", "sampled", or "none" */
-	const char *surface;              /* "procfs", "inotify", "none" */
-	uint64_t kernel_bytes;            /* buffers that the kernel holds for it, at most */
+	const char *exactness; /* "exact", "inferred", "sampled", "merged" (several changes may be
+				  one event), or "none" */
+	const char *surface;   /* "procfs", "inotify", "none" */
+	uint64_t kernel_bytes; /* buffers that the kernel holds for it, at most */
 	char why[CELLOS_PROBE_WHY_BYTES]; /* empty when there is nothing to say */
 };
 
