@@ -5,17 +5,23 @@
  * The workload of the capability tests: an unprivileged user who is refused things, and says so.
  *
  *   refused each          every kind of refusal once, each by a process of its own
- *   refused storm N       one process, the same refusal N times, as fast as it goes
+ *   refused storm N [T]   one process of T threads, the same refusal N times in each, without rest
+ *   refused midst N       one process, N refusals in the midst of mappings
+ *   refused steady N      one process, a refusal a second, N of them, with `calm` in between
  *   refused spread P      P processes, each refused four different things once
  *   refused calm          what an ordinary program does all day, without a refusal
  *
  * Prints one JSON line: who was refused how often, and how long the longest refusal took.
  *
- * Threads: one. Refuses to: go on when a refusal is none (exit 1), or as root.
+ * Threads: one, but for a storm. Refuses to: go on when a refusal is none (exit 1), or as root.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -27,6 +33,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -78,6 +85,15 @@ static int refused_nice(void)
 	return setpriority(PRIO_PROCESS, 0, -5);
 }
 
+/* Asked without audit, and yet a refusal. */
+static int refused_seccomp(void)
+{
+	struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	struct sock_fprog program = {.len = 1, .filter = &allow};
+
+	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+}
+
 static const struct {
 	const char *name;
 	int (*call)(void);
@@ -85,7 +101,8 @@ static const struct {
 	{"r-mount", refused_mount},   {"r-kill", refused_kill},
 	{"r-bind", refused_bind},     {"r-setuid", refused_setuid},
 	{"r-chroot", refused_chroot}, {"r \"host\"", refused_sethostname},
-	{"r-nice", refused_nice},     {"r-chown", refused_chown},
+	{"r-nice", refused_nice},     {"r-seccomp", refused_seccomp},
+	{"r-chown", refused_chown},
 };
 
 #define REFUSALS (sizeof(refusals) / sizeof(refusals[0]))
@@ -98,7 +115,7 @@ static uint64_t now_us(void)
 	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-static uint64_t longest_us;
+static _Thread_local uint64_t longest_us;
 
 static void be_refused(int (*call)(void))
 {
@@ -142,15 +159,29 @@ static void each(void)
 	printf("]}\n");
 }
 
-static void storm(unsigned long count)
+static void *storm_thread(void *count)
+{
+	for (unsigned long at = 0; at < *(unsigned long *)count; at++)
+		be_refused(refused_sethostname);
+	return NULL;
+}
+
+static void storm(unsigned long count, unsigned long threads)
 {
 	uint64_t begin = now_us();
+	pthread_t others[64];
 
 	prctl(PR_SET_NAME, "storm");
-	for (unsigned long at = 0; at < count; at++)
-		be_refused(refused_sethostname);
-	printf("{\"storm\":%lu,\"pid\":%d,\"longest_us\":%llu,\"took_us\":%llu}\n", count, getpid(),
-	       (unsigned long long)longest_us, (unsigned long long)(now_us() - begin));
+	if (threads == 0 || threads > 64)
+		threads = 1;
+	for (unsigned long at = 1; at < threads; at++)
+		if (pthread_create(&others[at], NULL, storm_thread, &count) != 0)
+			exit(1);
+	storm_thread(&count);
+	for (unsigned long at = 1; at < threads; at++)
+		pthread_join(others[at], NULL);
+	printf("{\"storm\":%lu,\"pid\":%d,\"longest_us\":%llu,\"took_us\":%llu}\n", count * threads,
+	       getpid(), (unsigned long long)longest_us, (unsigned long long)(now_us() - begin));
 }
 
 static void spread(unsigned long processes)
@@ -171,18 +202,33 @@ static void spread(unsigned long processes)
 	printf("{\"spread\":%lu}\n", processes * 4);
 }
 
-/* Mappings of all kinds, files that are there, missing and one's own. */
-static void calm(void)
+static void map_and_unmap(void)
 {
-	prctl(PR_SET_NAME, "calm");
-	for (unsigned at = 0; at < 2000; at++) {
-		void *memory = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE,
-				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *memory =
+		mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-		if (memory == MAP_FAILED || mprotect(memory, 4096, PROT_READ) < 0 ||
-		    munmap(memory, 1 << 20) < 0 || access("/", R_OK) < 0 ||
-		    access("/nowhere", R_OK) == 0)
+	if (memory == MAP_FAILED || mprotect(memory, 4096, PROT_READ) < 0 ||
+	    munmap(memory, 1 << 20) < 0)
+		exit(1);
+}
+
+/* Mappings, files that are there, missing and one's own, what may be known of other processes. */
+static void be_calm(unsigned rounds)
+{
+	for (unsigned at = 0; at < rounds; at++) {
+		int fd = memfd_create("calm", MFD_CLOEXEC);
+
+		map_and_unmap();
+		if (access("/", R_OK) < 0 || access("/nowhere", R_OK) == 0 || fd < 0 ||
+		    flistxattr(fd, NULL, 0) < 0 || close(fd) < 0)
 			exit(1);
+		fd = open("/proc/1/stat", O_RDONLY | O_CLOEXEC);
+		if (fd >= 0) {
+			char text[512];
+
+			if (read(fd, text, sizeof(text)) < 0 || close(fd) < 0)
+				exit(1);
+		}
 		if (at % 100 == 0) {
 			pid_t pid = fork();
 
@@ -191,7 +237,43 @@ static void calm(void)
 			reap(pid);
 		}
 	}
-	printf("{\"calm\":2000}\n");
+}
+
+static void calm(void)
+{
+	prctl(PR_SET_NAME, "calm");
+	be_calm(2000);
+	printf("{\"calm\":2000,\"pid\":%d}\n", getpid());
+}
+
+static void midst(unsigned long count)
+{
+	prctl(PR_SET_NAME, "midst");
+	for (unsigned long at = 0; at < count; at++) {
+		for (unsigned maps = 0; maps < 100; maps++)
+			map_and_unmap();
+		be_refused(refused_sethostname);
+	}
+	printf("{\"midst\":%lu,\"pid\":%d}\n", count, getpid());
+}
+
+/* By the clock, so that none falls into the second of the one before. */
+static void steady(unsigned long count)
+{
+	struct timespec next;
+
+	prctl(PR_SET_NAME, "steady");
+	clock_gettime(CLOCK_MONOTONIC, &next);
+	for (unsigned long at = 0; at < count; at++) {
+		be_refused(refused_sethostname);
+		be_calm(100);
+		next.tv_nsec += 50000000;
+		next.tv_sec += 1 + next.tv_nsec / 1000000000;
+		next.tv_nsec %= 1000000000;
+		while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &next, NULL) != 0)
+			;
+	}
+	printf("{\"steady\":%lu,\"pid\":%d}\n", count, getpid());
 }
 
 int main(int argc, char **argv)
@@ -206,7 +288,11 @@ int main(int argc, char **argv)
 	if (strcmp(what, "each") == 0)
 		each();
 	else if (strcmp(what, "storm") == 0)
-		storm(count);
+		storm(count, argc > 3 ? strtoul(argv[3], NULL, 10) : 1);
+	else if (strcmp(what, "midst") == 0)
+		midst(count);
+	else if (strcmp(what, "steady") == 0)
+		steady(count);
 	else if (strcmp(what, "spread") == 0)
 		spread(count);
 	else if (strcmp(what, "calm") == 0)

@@ -125,7 +125,8 @@ class Audit(unittest.TestCase):
         self.assertIn("initial PID namespace", report["why"])
 
     def check_each(self, part):
-        names = ["r-mount", "r-kill", "r-bind", "r-setuid", "r-chroot", 'r "host"', "r-nice", "r-chown"]
+        names = ["r-mount", "r-kill", "r-bind", "r-setuid", "r-chroot", 'r "host"', "r-nice",
+                 "r-seccomp", "r-chown"]
         wanted = dict(zip(part.said["each"]["each"], names))
         got = {f["guest_pid"]: f["guest_comm"] for f in part.denied if f["guest_pid"] in wanted}
         self.assertEqual(got, wanted)
@@ -133,8 +134,8 @@ class Audit(unittest.TestCase):
     def test_every_refusal_arrives_with_its_process_and_name(self):
         part = self.parts["each"]
         self.check_each(part)
-        self.assertEqual(len(part.denied), 8)
-        self.assertEqual(part.happened(), 8)
+        self.assertEqual(len(part.denied), 9)
+        self.assertEqual(part.happened(), 9)
         stamps = [f["guest_monotonic_ns"] for f in part.denied]
         self.assertEqual(stamps, sorted(stamps))
         self.assertLess(stamps[-1] - stamps[0], 20e9)
@@ -142,9 +143,9 @@ class Audit(unittest.TestCase):
     def test_an_agent_that_comes_after_another_finds_its_audit(self):
         part = self.parts["again"]
         self.check_each(part)
-        self.assertEqual(part.happened(), 8 + 1200 + 2000)
+        self.assertEqual(part.happened(), 9 + 1200 + 2000)
         lane = part.stats["lanes"]["cap"]
-        # Eight, four of each of the three hundred, and one a second of the storm.
+        # Nine, four of each of the three hundred, and one a second of the storm.
         self.assertEqual(lane["k"], 0)
         self.assertEqual(sum(f["guest_comm"] == "spread" for f in part.denied), 1200)
         self.assertGreaterEqual(lane["s"], 2000 - 60)
