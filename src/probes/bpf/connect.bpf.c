@@ -134,8 +134,8 @@ CELLOS_BPF_INLINE int is_connected(struct bpf_sock_addr *context)
 	return socket != 0 && socket->state == BPF_TCP_ESTABLISHED;
 }
 
-/* The record comes before the table's entry, so that a socket is known only once it is reported;
-   NOEXIST, so that of two threads with the same socket one reports. */
+/* The record comes before the table's entry, so that a socket is known only once it is reported.
+   The kernel holds the socket's lock here: no other thread comes between the look and the entry. */
 CELLOS_BPF_PROGRAM(datagram)(struct bpf_sock_addr *context)
 {
 	struct connect_seen_key key;
@@ -156,11 +156,7 @@ CELLOS_BPF_PROGRAM(datagram)(struct bpf_sock_addr *context)
 		count_loss();
 		return ALLOW;
 	}
-	if (bpf_map_update_elem(seen, &key, &nothing, BPF_NOEXIST) == -17 /* EEXIST */) {
-		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
-		count_fold();
-		return ALLOW;
-	}
+	bpf_map_update_elem(seen, &key, &nothing, BPF_ANY);
 	fill(record, CONNECT_KIND_DATAGRAM);
 	submit(record);
 	return ALLOW;
