@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <linux/membarrier.h>
 #include <linux/mount.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -235,8 +234,9 @@ void cellos_bpf_ring_close(struct cellos_bpf_ring *ring)
 static uint64_t producer_position(const struct cellos_bpf_ring *ring)
 {
 	/* Acquire pairs with the kernel's release after it has written the header as busy: no stale
-	   header is ever read below this position. */
-	return __atomic_load_n((const uint64_t *)(const void *)ring->records, __ATOMIC_ACQUIRE);
+	   header is ever read below this position. Sequentially consistent, so that it also comes
+	   after whatever exchange its caller has just made to say that it will sleep. */
+	return __atomic_load_n((const uint64_t *)(const void *)ring->records, __ATOMIC_SEQ_CST);
 }
 
 uint64_t cellos_bpf_ring_used(const struct cellos_bpf_ring *ring)
@@ -300,10 +300,9 @@ int64_t cellos_bpf_ring_read(struct cellos_bpf_ring *ring, cellos_bpf_take take,
 		if ((position - begin) % 4096 < whole)
 			give_back(ring, position);
 	}
-	give_back(ring, position);
-	/* Orders that store before the look at the producer's position that poll(2) or the next
-	   round makes; the kernel looks the other way round, so one of the two sees the other and
-	   no wake-up is lost. */
-	atomic_thread_fence(memory_order_seq_cst);
+	/* Sequentially consistent, with the look at the producer's position that follows, here or
+	   in poll(2); the kernel writes that one and then looks at this, so one of the two sees the
+	   other and no wake-up is lost. (An exchange, for TSan knows no fences.) */
+	(void)__atomic_exchange_n(ring->consumer, position, __ATOMIC_SEQ_CST);
 	return result < 0 ? result : (int64_t)(position - begin);
 }

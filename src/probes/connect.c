@@ -25,7 +25,6 @@
  * Refuses to: alter or hold up a connect; know where it goes.
  */
 #include <errno.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -130,13 +129,14 @@ static bool take_counters(struct connect_state *state, struct cellos_probe_env *
 	uint64_t attempts = 0, lost = 0, folded = 0;
 	bool moved;
 
-	/* Relaxed: each slot only grows, and one that moves just now is seen the next time. */
+	/* Each slot only grows, and one that moves just now is seen the next time. The order is for
+	   lie_down, who must not look before it has said so. */
 	for (unsigned at = 0; at < CONNECT_SLOTS; at++) {
 		const struct connect_slot *slot = &state->shared->slots[at];
 
-		attempts += __atomic_load_n(&slot->attempts, __ATOMIC_RELAXED);
-		lost += __atomic_load_n(&slot->lost, __ATOMIC_RELAXED);
-		folded += __atomic_load_n(&slot->folded, __ATOMIC_RELAXED);
+		attempts += __atomic_load_n(&slot->attempts, __ATOMIC_SEQ_CST);
+		lost += __atomic_load_n(&slot->lost, __ATOMIC_SEQ_CST);
+		folded += __atomic_load_n(&slot->folded, __ATOMIC_SEQ_CST);
 	}
 	cellos_probe_stat_set(env, STAT_ATTEMPTS, attempts);
 	moved = tell(env, CELLOS_DROP_KERNEL, &state->lost, lost);
@@ -146,10 +146,10 @@ static bool take_counters(struct connect_state *state, struct cellos_probe_env *
 
 static void set_asleep(struct connect_state *state, uint32_t woken_by)
 {
-	__atomic_store_n(&state->shared->asleep, woken_by, __ATOMIC_RELAXED);
-	/* The word before the look at ring and counters that follows; a program writes there before
-	   it looks at the word. So an attempt is either seen now or sees that we sleep. */
-	atomic_thread_fence(memory_order_seq_cst);
+	/* Sequentially consistent, as the look at ring and counters that follows; a program writes
+	   there before it looks at the word. So an attempt is either seen now or sees that we
+	   sleep. (An exchange, for TSan knows no fences.) */
+	(void)__atomic_exchange_n(&state->shared->asleep, woken_by, __ATOMIC_SEQ_CST);
 }
 
 /* Until when to sleep; 0: not at all, something came meanwhile. Counters that move (`moved`) may
