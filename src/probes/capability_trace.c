@@ -237,32 +237,70 @@ static void ask_without_audit(void)
 	close(fd);
 }
 
-/* Accounting by the first place where its stack leaves that of a plain refusal. */
-static void learn_accounting(struct capability_trace *trace)
+/* Where accounting's stack leaves that of a plain refusal, as a place among its frames; 0: nowhere.
+   Its own stack is the last one taken when this returns. */
+static unsigned find_fork(struct capability_trace *trace)
 {
-	struct capability_self *self = &trace->shared->self;
+	const struct capability_self *self = &trace->shared->self;
 	uint64_t plain[CAPABILITY_FRAMES];
 
 	(void)ask(trace, ask_plainly);
 	memcpy(plain, self->frames, sizeof(plain));
 	(void)ask(trace, ask_accounting);
-	for (unsigned at = 0; at < CAPABILITY_FRAMES; at++) {
-		if (self->frames[at] == plain[at])
+	for (unsigned at = 0; at < CAPABILITY_FRAMES; at++)
+		if (self->frames[at] != plain[at])
+			return at;
+	return 0;
+}
+
+/* The only place in the stack's memory where this return address is, in bytes; 0: none, or more. */
+static uint32_t find_in_stack(const struct capability_self *self, uint64_t address)
+{
+	uint32_t found = 0;
+
+	for (uint32_t word = 1; word < CAPABILITY_STACK_BYTES / 8; word++) {
+		if (self->stack[word] != address)
 			continue;
-		trace->shared->questions[0] = (struct capability_range){.start = self->frames[at],
-									.end = self->frames[at] + 1,
-									.aside = UINT64_MAX};
-		return;
+		if (found != 0)
+			return 0;
+		found = word * 8;
 	}
+	return found;
+}
+
+static void learn_shortcut(struct capability_trace *trace, unsigned fork)
+{
+	const struct capability_self *self = &trace->shared->self;
+	struct capability_shortcut way = {.inner = self->frames[fork - 1],
+					  .outer = self->frames[fork]};
+
+	way.inner_at = find_in_stack(self, way.inner);
+	way.outer_at = find_in_stack(self, way.outer);
+	if (way.inner_at != 0 && way.outer_at > way.inner_at)
+		trace->shared->shortcut = way;
+}
+
+/* Of a kernel that does not tell where its functions are: the one place that accounting returns
+   to. */
+static void learn_accounting(struct capability_trace *trace, unsigned fork)
+{
+	uint64_t place = trace->shared->self.frames[fork];
+
+	trace->shared->questions[0] =
+		(struct capability_range){.start = place, .end = place + 1, .aside = UINT64_MAX};
 }
 
 /* How sure the program can be on this kernel. */
 static void try_out(struct capability_trace *trace, struct findings *findings)
 {
 	enum outcome plainly, accounting, without_audit;
+	const unsigned fork = find_fork(trace);
 
-	if (!findings->symbols)
-		learn_accounting(trace);
+	if (fork > 0 && !findings->symbols)
+		learn_accounting(trace, fork);
+	/* Only what is an aside by the long way as well. */
+	if (fork > 0 && ask(trace, ask_accounting) == OUTCOME_ASIDE)
+		learn_shortcut(trace, fork);
 	plainly = ask(trace, ask_plainly);
 	accounting = ask(trace, ask_accounting);
 	without_audit = ask(trace, ask_without_audit);

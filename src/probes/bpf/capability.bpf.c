@@ -78,6 +78,24 @@ CELLOS_BPF_INLINE int is_own(__u64 cred)
 	return own == cred;
 }
 
+/* The context is on the kernel's stack, so what stands behind it are the callers' frames. */
+CELLOS_BPF_INLINE __u64 stack_word(struct bpf_raw_tracepoint_args *context, __u32 at)
+{
+	__u64 word = 0;
+
+	bpf_probe_read_kernel(&word, sizeof(word),
+			      (char *)context + (at & (CAPABILITY_STACK_BYTES - 8)));
+	return word;
+}
+
+CELLOS_BPF_INLINE int is_accounting(struct bpf_raw_tracepoint_args *context)
+{
+	const struct capability_shortcut *way = &shared.shortcut;
+
+	return way->outer_at != 0 && stack_word(context, way->outer_at) == way->outer &&
+	       stack_word(context, way->inner_at) == way->inner;
+}
+
 /* All ones when `frame` is in the range, else zero. Without a branch, for the kernel follows each
    of them before it takes the program, and there are a hundred rounds. */
 CELLOS_BPF_INLINE __u64 in_range(const struct capability_range *range, __u64 frame)
@@ -117,10 +135,12 @@ CELLOS_BPF_INLINE int is_aside(const __u64 *frames)
 	return caller != 0 && !is_refusal(caller);
 }
 
-CELLOS_BPF_INLINE void remember_self(int aside, const __u64 *frames)
+CELLOS_BPF_INLINE void remember_self(struct bpf_raw_tracepoint_args *context, int aside,
+				     const __u64 *frames)
 {
 	for (__u32 at = 0; at < CAPABILITY_FRAMES; at++)
 		shared.self.frames[at] = frames[at];
+	bpf_probe_read_kernel(shared.self.stack, CAPABILITY_STACK_BYTES, context);
 	if (aside)
 		shared.self.asides++;
 	else
@@ -219,11 +239,14 @@ CELLOS_BPF_PROGRAM(denied)(struct bpf_raw_tracepoint_args *context)
 		__sync_fetch_and_add(&slot()->foreign, 1);
 		return 0;
 	}
-	/* A stack that cannot be had leaves zeros: then it counts as a denial. */
-	bpf_get_stack(context, frames, sizeof(frames), 0);
-	aside = is_aside(frames);
+	aside = is_accounting(context);
+	if (!aside) {
+		/* A stack that cannot be had leaves zeros: then it counts as a denial. */
+		bpf_get_stack(context, frames, sizeof(frames), 0);
+		aside = is_aside(frames);
+	}
 	if (self)
-		remember_self(aside, frames);
+		remember_self(context, aside, frames);
 	else if (aside)
 		__sync_fetch_and_add(&slot()->asides, 1);
 	else
