@@ -441,7 +441,7 @@ static void take_records(struct capability_audit *audit, struct cellos_probe_env
    was, or when some is still to be sent. */
 static bool take_losses(struct capability_audit *audit, struct cellos_probe_env *env)
 {
-	struct audit_status status;
+	struct audit_status status = {0};
 	uint64_t more = netlink_lost(&audit->records);
 	bool pending = false;
 

@@ -479,8 +479,9 @@ static void explain(struct cellos_probe_status *status, const char *what, int er
 	else if (error == -ENOSYS)
 		cellos_probe_why(status, "no bpf(2) in this kernel (CONFIG_BPF_SYSCALL)");
 	else if (error == -EINVAL && what[0] == 'l')
-		cellos_probe_why(status,
-				 "this kernel is built without tracing (CONFIG_BPF_EVENTS)");
+		cellos_probe_why(
+			status,
+			"this kernel is built without tracing (CONFIG_BPF_EVENTS), or locked down");
 	else if (error == -ENOENT && what[0] == 'a')
 		cellos_probe_why(status, "this kernel has no tracepoint cap_capable "
 					 "(older than 6.14, or built without tracing)");

@@ -404,7 +404,7 @@ static pid_t in_a_child(bool (*work)(void))
 		rig_die_with_parent();
 		_exit(work() ? 0 : 1);
 	}
-	cr_assert(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
+	RIG_CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
 	return pid;
 }
 

@@ -4,7 +4,7 @@
 /*
  * What the kernel runs after each check of a capability, by its tracepoint `cap_capable`.
  *
- * Where it runs: in the context of whoever was checked, on any processor, several at once.
+ * Threads: it runs in the thread of whoever was checked, on any processor, several at once.
  * Invariant: every denial of a process's own credentials, once the probe is armed, ends as exactly
  * one of: a record in the ring; one more in `lost`; one more in `folded`; one more in `asides` (the
  * kernel asked for itself, nobody was refused anything). What the agent itself is denied is not
