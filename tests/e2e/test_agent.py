@@ -87,7 +87,9 @@ class Agent(lib.Case):
 
     def test_fork_returns_when_armed_and_the_child_goes_on(self):
         receiver = self.receiver()
-        done = run("--channel", self.channel, "--fork", "--probes", "watch", "--watch", self.watched)
+        # By inotify, which names the agent.
+        done = run("--channel", self.channel, "--fork", "--probes", "watch", "--watch", self.watched,
+                   "--watch-surface", "inotify")
         self.assertEqual(done.returncode, 0)
         self.touch_many(0, 1)  # armed already: this must be seen
         event = receiver.wait_event("fs.inotify_fired")

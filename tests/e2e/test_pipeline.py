@@ -123,7 +123,7 @@ class Pipeline(lib.Case):
 
     def test_file_changes_arrive_one_for_each_create(self):
         receiver = self.receiver()
-        agent = self.agent("--watch", self.watched, "--probes", "watch")
+        agent = self.agent("--watch", self.watched, "--watch-surface", "inotify", "--probes", "watch")
         self.touch_many(0, 500)
         lib.wait_until(lambda: len(receiver.events("fs.inotify_fired")) >= 500, "500 creates")
         stats = agent.stop()

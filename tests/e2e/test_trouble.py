@@ -21,7 +21,8 @@ WATCH = ("--probes", "watch", "--coalesce-ms", "0", "--heartbeat-interval", "100
 
 class Trouble(lib.Case):
     def agent_on(self, *extra, **named):
-        return self.agent("--watch", self.watched, *WATCH, *extra, **named)
+        # By inotify, whose events carry the agent's own pid: it tells one agent from another.
+        return self.agent("--watch", self.watched, "--watch-surface", "inotify", *WATCH, *extra, **named)
 
     def produced(self, agent, count):
         lib.wait_until(lambda: agent.stats_now()["lanes"]["fs"]["produced"] == count,
