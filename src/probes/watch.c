@@ -322,6 +322,7 @@ static bool gather(const struct cellos_probe_env *env)
    leaves no name. */
 static bool take_what_comes(struct watch_state *state, struct cellos_probe_env *env)
 {
+	state->actor_count = 0; /* numbers are used again; what was known of one is too old */
 	if (state->fanotify >= 0)
 		watch_fanotify_take(state, env);
 	if (!gather(env))

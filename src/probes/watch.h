@@ -34,6 +34,7 @@ enum watch_by { WATCH_BY_NONE, WATCH_BY_FANOTIFY, WATCH_BY_INOTIFY };
 struct watch_actor {
 	uint32_t pid;
 	uint8_t comm_len; /* 0: not known */
+	bool fresh;       /* read since the last records were */
 	char comm[16];
 };
 
@@ -57,7 +58,7 @@ struct watched {
 	struct watch_id parent;
 };
 
-/* Processes whose names were read since the last record was waited for. */
+/* Processes whose names were read since a record was last waited for. */
 #define WATCH_ACTORS 8
 
 struct watch_state {

@@ -15,8 +15,8 @@
  * So now and then the whole group is replaced by a new one (renew): the marks that are wanted are
  * made in the new one before those of the old one are given up.
  *
- * The name of a process is read at once, while it lasts; nobody waits for us. A process that has
- * ended is told without a name.
+ * The name of a process is read at once, while it lasts; nobody waits for us. A process that had
+ * ended before is told without a name.
  *
  * Threads: see watch.h. Invariant: at any time one group holds a mark for each path held.
  * Refuses to: guess a name; take a file system that cannot name its inodes (overlay, proc, sys,
@@ -202,15 +202,15 @@ void watch_fanotify_close(struct watch_state *state)
 
 /* ---- records -------------------------------------------------------------------------------- */
 
-/* The name of a thread group, as far as it can still be read. */
+/* The name of a thread group; the last one that was read, if it has ended since. */
 static void read_name(struct watch_actor *actor)
 {
 	char path[32], text[32];
 	ssize_t got;
 	int fd;
 
+	actor->fresh = true;
 	snprintf(path, sizeof(path), "/proc/%u/comm", actor->pid);
-	actor->comm_len = 0;
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return;
@@ -220,25 +220,28 @@ static void read_name(struct watch_actor *actor)
 		got--;
 	if (got > CELLOS_RAW_COMM_MAX_BYTES)
 		got = CELLOS_RAW_COMM_MAX_BYTES;
-	if (got > 0) {
+	if (got >= 0) {
 		memcpy(actor->comm, text, (size_t)got);
 		actor->comm_len = (uint8_t)got;
 	}
 }
 
-/* Names are kept for one round of records only: a process may change its own at any time. */
+/* A process may change its name at any time: with each round of records it is read again. */
 static const struct watch_actor *who(struct watch_state *state, uint32_t pid)
 {
-	struct watch_actor *actor;
+	struct watch_actor *actor = NULL;
 
 	if (pid == 0)
 		return &state->agent;
-	for (size_t at = 0; at < WATCH_ACTORS && at < state->actor_count; at++)
+	for (size_t at = 0; at < WATCH_ACTORS && at < state->actor_count && actor == NULL; at++)
 		if (state->actors[at].pid == pid)
-			return &state->actors[at];
-	actor = &state->actors[state->actor_count++ % WATCH_ACTORS];
-	actor->pid = pid;
-	read_name(actor);
+			actor = &state->actors[at];
+	if (actor == NULL) {
+		actor = &state->actors[state->actor_count++ % WATCH_ACTORS];
+		*actor = (struct watch_actor){.pid = pid};
+	}
+	if (!actor->fresh)
+		read_name(actor);
 	return actor;
 }
 
@@ -314,7 +317,8 @@ static bool take_buffer(struct watch_state *state, struct cellos_probe_env *env,
 /* False: there may be more. */
 static bool take_some(struct watch_state *state, struct cellos_probe_env *env)
 {
-	state->actor_count = 0;
+	for (size_t at = 0; at < WATCH_ACTORS; at++)
+		state->actors[at].fresh = false;
 	for (unsigned reads = 0; reads < WATCH_MAX_READS; reads++) {
 		ssize_t got = read(state->fanotify, state->records, sizeof(state->records));
 
