@@ -16,6 +16,9 @@
 
 #include "netlink.h"
 
+/* nlmsghdr, cn_msg, and then the proc_event: `what` first. */
+#define CONNECTOR_EVENT_AT 36u
+
 enum connector_what { CONNECTOR_ACK = 0, CONNECTOR_FORK, CONNECTOR_EXEC, CONNECTOR_EXIT };
 
 struct connector_event {

@@ -223,6 +223,7 @@ static void process_run(void *opaque, struct cellos_probe_env *env)
 		walk_until_stop(state);
 	else
 		(void)cellos_probe_wait(env->stop_fd, -1, UINT64_MAX);
+	(void)process_track_settle(&state->track, cellos_probe_now());
 	process_track_flush(&state->track, cellos_probe_now());
 }
 

@@ -52,8 +52,9 @@ static void remember(struct proc_entry *entry, const struct cellos_proc_stat *st
 {
 	entry->starttime = stat->starttime;
 	set_name(entry, stat->comm, stat->comm_len);
-	entry->flags &= (uint16_t)~PROC_UNNAMED;
+	entry->flags &= (uint16_t) ~(PROC_UNNAMED | PROC_LEADER_GONE);
 	entry->flags |= (stat->flags & CELLOS_PF_FORKNOEXEC) != 0 ? PROC_UNNAMED : 0;
+	entry->flags |= stat->state == 'Z' ? PROC_LEADER_GONE : 0;
 }
 
 static void look(struct process_track *track, struct proc_entry *entry)
@@ -65,12 +66,15 @@ static void look(struct process_track *track, struct proc_entry *entry)
 		remember(entry, &stat);
 }
 
-static bool is_gone(struct process_track *track, uint32_t pid)
+/* `starttime` 0: whoever has the number. */
+static bool is_gone(struct process_track *track, uint32_t pid, uint64_t starttime)
 {
 	struct cellos_proc_stat stat;
 	int result = track->config.look(track->config.context, pid, &stat);
 
-	return result == -ENOENT || result == -ESRCH || (result == 0 && process_is_over(&stat));
+	if (result != 0)
+		return result == -ENOENT || result == -ESRCH;
+	return process_is_over(&stat) || (starttime != 0 && starttime != stat.starttime);
 }
 
 static void hold(struct process_track *track, struct proc_entry *entry)
@@ -120,7 +124,8 @@ static void release(struct process_track *track, struct proc_entry *entry)
 		finish(track, entry, entry->over_ns, false);
 }
 
-/* One pass; true when it reported any. Those up to the pid `through` go whatever their state. */
+/* One pass; true when it reported any. Those up to the pid `through` go whatever their state, and
+   are not looked at: in the midst of messages /proc is ahead of them. */
 static bool release_ready(struct process_track *track, uint64_t now, uint32_t through)
 {
 	uint32_t count = track->held_count, kept = 0;
@@ -131,7 +136,7 @@ static bool release_ready(struct process_track *track, uint64_t now, uint32_t th
 		/* There: an entry with PROC_PENDING is never removed. */
 		struct proc_entry *entry = proc_table_find(&track->table, pid);
 
-		if (is_ready(track, entry, force ? UINT64_MAX : now))
+		if (force || is_ready(track, entry, now))
 			release(track, entry);
 		else
 			track->held[kept++] = pid;
@@ -212,9 +217,10 @@ static bool fork_of_known(struct process_track *track, uint32_t parent, uint32_t
 	struct proc_entry nameless = {.pid = pid,
 				      .flags = proc_table_untracked(&track->table, pid)};
 
-	if (entry != NULL && (entry->flags & PROC_WALKED) != 0 &&
+	if (entry != NULL && (entry->flags & (PROC_WALKED | PROC_OVER)) == PROC_WALKED &&
 	    ns < entry->born_ns + SAME_FORK_NS) {
 		entry->flags &= (uint16_t)~PROC_WALKED;
+		entry->flags |= track->walking ? PROC_SEEN : 0;
 		entry->born_ns = ns;
 		entry->parent = parent;
 		return true;
@@ -229,15 +235,17 @@ static bool fork_of_known(struct process_track *track, uint32_t parent, uint32_t
 	return false;
 }
 
-/* A parent that nobody knows is a thread of the kernel: all others are known, but for losses. */
-static bool is_kernels(const struct process_track *track, const struct proc_entry *parent,
-		       uint32_t pid)
+/* Threads of the kernel are not in the table, unless they were forked before our eyes. */
+static bool is_kernels(struct process_track *track, const struct proc_entry *parent, uint32_t pid)
 {
+	struct cellos_proc_stat stat;
+
 	if (pid == track->config.kthreadd)
 		return true;
 	if (parent != NULL)
 		return (parent->flags & PROC_KERNEL) != 0;
-	return track->have_snapshot && !track->recovering && track->table_full == 0;
+	return track->config.look(track->config.context, pid, &stat) == 0 &&
+	       (stat.flags & CELLOS_PF_KTHREAD) != 0;
 }
 
 void process_track_fork(struct process_track *track, uint32_t parent, uint32_t pid, uint32_t tgid,
@@ -275,13 +283,25 @@ void process_track_fork(struct process_track *track, uint32_t parent, uint32_t p
 		hold(track, entry);
 }
 
+/* Of one that no entry stands for: its fork was lost, and a walk has not met it yet, or has taken
+   it for a thread of the kernel, which it was. */
+static void exec_of_stranger(struct process_track *track, uint32_t tgid, uint64_t ns)
+{
+	uint8_t untracked = proc_table_untracked(&track->table, tgid);
+	struct cellos_proc_stat stat;
+
+	if ((untracked & PROC_KERNEL) != 0)
+		fork_untracked(track, NULL, tgid, false, ns);
+	else if (untracked == 0 && track->config.look(track->config.context, tgid, &stat) == 0)
+		process_track_seen(track, &stat, ns);
+}
+
 void process_track_exec(struct process_track *track, uint32_t tgid, uint64_t ns)
 {
 	struct proc_entry *entry = proc_table_find(&track->table, tgid);
 
 	if (entry == NULL) {
-		if ((proc_table_untracked(&track->table, tgid) & PROC_KERNEL) != 0)
-			fork_untracked(track, NULL, tgid, false, ns);
+		exec_of_stranger(track, tgid, ns);
 		return;
 	}
 	/* What it was called before is nobody's name now. An exec by another thread ends the leader
@@ -310,7 +330,7 @@ static void exit_of_stranger(struct process_track *track, uint32_t tgid, uint64_
 
 	if (entry.flags == 0 && !lost)
 		return;
-	if (!last && ((exit != NULL && exit->knows_group) || !is_gone(track, tgid)))
+	if (!last && ((exit != NULL && exit->knows_group) || !is_gone(track, tgid, 0)))
 		return;
 	if (exit != NULL && exit->pid == tgid)
 		set_name(&entry, exit->comm, exit->comm_len);
@@ -334,7 +354,8 @@ static bool is_last_exit(struct process_track *track, const struct proc_entry *e
 	/* The listener tells of the last one. Where it did not, and for a leader, whose record may
 	   be that of one that an exec ended, /proc does. */
 	return (exit == NULL || !exit->knows_group || exit->pid == entry->pid) &&
-	       (entry->flags & PROC_LEADER_GONE) != 0 && is_gone(track, entry->pid);
+	       (entry->flags & PROC_LEADER_GONE) != 0 &&
+	       is_gone(track, entry->pid, entry->starttime);
 }
 
 void process_track_exit(struct process_track *track, uint32_t pid, uint32_t tgid, uint64_t ns,
@@ -430,16 +451,30 @@ static struct proc_entry *meet(struct process_track *track, const struct cellos_
 	return entry;
 }
 
+/* Under the same number. Who has not run a program yet is the kernel's helper, or another. */
+static bool is_another(const struct proc_entry *entry, const struct cellos_proc_stat *stat)
+{
+	if ((entry->flags & PROC_GONE) != 0)
+		return true;
+	if (entry->starttime != 0)
+		return entry->starttime != stat->starttime;
+	return (entry->flags & PROC_KERNEL) != 0 && entry->parent != stat->ppid;
+}
+
 void process_track_seen(struct process_track *track, const struct cellos_proc_stat *stat,
 			uint64_t now)
 {
 	struct proc_entry *entry = proc_table_find(&track->table, stat->pid);
 
 	if ((stat->flags & CELLOS_PF_KTHREAD) != 0) {
-		process_track_unreadable(track, stat->pid);
+		if (entry != NULL && (entry->flags & PROC_KERNEL) == 0)
+			bury(track, entry, now);
+		else if (entry != NULL ||
+			 (proc_table_untracked(&track->table, stat->pid) & PROC_KERNEL) != 0)
+			process_track_unreadable(track, stat->pid);
 		return;
 	}
-	if (entry != NULL && entry->starttime != 0 && entry->starttime != stat->starttime) {
+	if (entry != NULL && is_another(entry, stat)) {
 		bury(track, entry, now);
 		entry = NULL;
 	}
@@ -448,9 +483,10 @@ void process_track_seen(struct process_track *track, const struct cellos_proc_st
 	if (entry == NULL)
 		return;
 	remember(entry, stat);
-	entry->flags |= PROC_SEEN;
-	if ((entry->flags & PROC_KERNEL) != 0 && (entry->flags & PROC_UNNAMED) == 0) {
-		/* A usermode helper whose exec was lost. */
+	entry->flags |= track->walking ? PROC_SEEN : 0;
+	if ((entry->flags & PROC_KERNEL) != 0 &&
+	    ((entry->flags & PROC_UNNAMED) == 0 || now >= entry->born_ns + track->config.hold_ns)) {
+		/* A helper whose exec was lost, or no helper: those exec at once. */
 		entry->flags &= (uint16_t)~PROC_KERNEL;
 		hold(track, entry);
 	}

@@ -10,7 +10,7 @@
  * Where a record's fields stand is tried on ourselves first: of the known layouts (one kernel moved
  * them) the one that shows our own pid and name is used, and without one there is no listener.
  *
- * Threads: one at a time; exit_record_parse any. Refuses to: read outside the message.
+ * Threads: one at a time; the two parsers any. Refuses to: read outside the message.
  */
 #ifndef CELLOS_TASKSTATS_H
 #define CELLOS_TASKSTATS_H
@@ -44,6 +44,9 @@ struct exit_listener {
 /* The record of one task. 0, or -EINVAL, and *out untouched. */
 CELLOS_MUST_CHECK int exit_record_parse(const void *message, size_t len, struct exit_layout layout,
 					struct process_exit *out);
+
+/* The number that the kernel has given to the family. 0, or -EINVAL. */
+CELLOS_MUST_CHECK int exit_family_parse(const void *message, size_t len, uint16_t *family);
 
 /* 0, or -errno and `why` in a few static words; then there is no listener. */
 CELLOS_MUST_CHECK int exit_listener_open(struct exit_listener *listener, uint32_t buffer,
