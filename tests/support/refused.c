@@ -6,6 +6,7 @@
  *
  *   refused each          every kind of refusal once, each by a process of its own
  *   refused storm N [T]   one process of T threads, the same refusal N times in each, without rest
+ *   refused race P        P processes, the same refusal in two threads at the same moment
  *   refused midst N       one process, N refusals in the midst of mappings
  *   refused steady N      one process, a refusal a second, N of them, with `calm` in between
  *   refused spread P      P processes, each refused four different things once
@@ -13,7 +14,8 @@
  *
  * Prints one JSON line: who was refused how often, and how long the longest refusal took.
  *
- * Threads: one, but for a storm. Refuses to: go on when a refusal is none (exit 1), or as root.
+ * Threads: one, but for storm and race. Refuses to: go on when a refusal is none (exit 1), or as
+ * root.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,7 +24,9 @@
 #include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -140,6 +144,16 @@ static void reap(pid_t pid)
 	}
 }
 
+/* With $REFUSED_TAG behind it, so that two tests at once can tell theirs. */
+static void name(const char *what)
+{
+	const char *tag = getenv("REFUSED_TAG");
+	char text[64];
+
+	snprintf(text, sizeof(text), "%s%.8s", what, tag != NULL ? tag : "");
+	prctl(PR_SET_NAME, text);
+}
+
 static void each(void)
 {
 	printf("{\"each\":[");
@@ -171,7 +185,7 @@ static void storm(unsigned long count, unsigned long threads)
 	uint64_t begin = now_us();
 	pthread_t others[64];
 
-	prctl(PR_SET_NAME, "storm");
+	name("storm");
 	if (threads == 0 || threads > 64)
 		threads = 1;
 	for (unsigned long at = 1; at < threads; at++)
@@ -184,9 +198,42 @@ static void storm(unsigned long count, unsigned long threads)
 	       getpid(), (unsigned long long)longest_us, (unsigned long long)(now_us() - begin));
 }
 
+static atomic_uint ready;
+
+/* Both spin until the other is there, so that they go on within a few instructions. */
+static void *race_thread(void *nothing)
+{
+	atomic_fetch_add(&ready, 1);
+	for (unsigned spins = 0; atomic_load(&ready) < 2; spins++)
+		if (spins > 100000)
+			sched_yield();
+	be_refused(refused_sethostname);
+	return nothing;
+}
+
+static void race(unsigned long processes)
+{
+	name("race");
+	for (unsigned long at = 0; at < processes; at++) {
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			pthread_t other;
+
+			if (pthread_create(&other, NULL, race_thread, NULL) != 0)
+				_exit(1);
+			race_thread(NULL);
+			pthread_join(other, NULL);
+			_exit(0);
+		}
+		reap(pid);
+	}
+	printf("{\"race\":%lu}\n", processes * 2);
+}
+
 static void spread(unsigned long processes)
 {
-	prctl(PR_SET_NAME, "spread");
+	name("spread");
 	for (unsigned long at = 0; at < processes; at++) {
 		pid_t pid = fork();
 
@@ -241,14 +288,14 @@ static void be_calm(unsigned rounds)
 
 static void calm(void)
 {
-	prctl(PR_SET_NAME, "calm");
+	name("calm");
 	be_calm(2000);
 	printf("{\"calm\":2000,\"pid\":%d}\n", getpid());
 }
 
 static void midst(unsigned long count)
 {
-	prctl(PR_SET_NAME, "midst");
+	name("midst");
 	for (unsigned long at = 0; at < count; at++) {
 		for (unsigned maps = 0; maps < 100; maps++)
 			map_and_unmap();
@@ -262,7 +309,7 @@ static void steady(unsigned long count)
 {
 	struct timespec next;
 
-	prctl(PR_SET_NAME, "steady");
+	name("steady");
 	clock_gettime(CLOCK_MONOTONIC, &next);
 	for (unsigned long at = 0; at < count; at++) {
 		be_refused(refused_sethostname);
@@ -289,6 +336,8 @@ int main(int argc, char **argv)
 		each();
 	else if (strcmp(what, "storm") == 0)
 		storm(count, argc > 3 ? strtoul(argv[3], NULL, 10) : 1);
+	else if (strcmp(what, "race") == 0)
+		race(count);
 	else if (strcmp(what, "midst") == 0)
 		midst(count);
 	else if (strcmp(what, "steady") == 0)
