@@ -218,7 +218,8 @@ static bool fork_of_known(struct process_track *track, uint32_t parent, uint32_t
 				      .flags = proc_table_untracked(&track->table, pid)};
 
 	if (entry != NULL && (entry->flags & (PROC_WALKED | PROC_OVER)) == PROC_WALKED &&
-	    ns < entry->born_ns + SAME_FORK_NS) {
+	    (ns <= entry->born_ns ||
+	     (ns < entry->born_ns + SAME_FORK_NS && entry->parent == parent))) {
 		entry->flags &= (uint16_t)~PROC_WALKED;
 		entry->flags |= track->walking ? PROC_SEEN : 0;
 		entry->born_ns = ns;

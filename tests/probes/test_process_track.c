@@ -691,6 +691,7 @@ Test(track, messages_behind_a_walk)
 	put(ALIVE, "shell", 'S', 0, 50);
 	put(101, "zombie", 'Z', 0, 51);
 	put(200, "seen", 'S', 0, 70);
+	proc[200].ppid = ALIVE;
 	walk_begin(100);
 	fork_at(101, ALIVE, 200); /* its time stamp came after the look */
 	fork_at(102, ALIVE, 300); /* not seen, and alive */

@@ -1,0 +1,185 @@
+#!/usr/bin/python3
+# SPDX-FileCopyrightText: cellos-telemetry contributors
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Every process arrives at a real receiver, compared by pid and time with the list of who started them; by
+the kernel's messages, and by walks where those are not to be had."""
+
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+
+import lib
+
+SPAWNED, EXITED = "process.spawned", "process.exited"
+NETLINK_CONNECTOR = 11
+# The kernel lets go of a process before it says so.
+LATE_NS = 1_000_000_000
+
+
+def skip(why):
+    print(f"skipped: {why}")
+    sys.exit(1 if os.environ.get("CELLOS_NO_SKIP") == "1" else 77)
+
+
+def report(*words, prefix=()):
+    done = subprocess.run([*prefix, lib.AGENT, "--probe-report", "--probes", "process", *words],
+                          capture_output=True, timeout=lib.PATIENCE, check=True)
+    return json.loads(done.stdout)
+
+
+def run_true(count):
+    """(pid, before, after) of so many short processes, one after the other."""
+    lives = []
+    for _ in range(count):
+        before = time.monotonic_ns()
+        pid = os.posix_spawn("/bin/true", ["true"], {})
+        os.waitpid(pid, 0)
+        lives.append((pid, before, time.monotonic_ns() + LATE_NS))
+    return lives
+
+
+class ProcessSurface(lib.Case):
+    def start(self, *options):
+        receiver = self.receiver()
+        return receiver, self.agent("--probes", "process", *options)
+
+    def events_of(self, receiver, lives):
+        """Per life, the sources and names of its events in the order of arrival."""
+        by_pid = {}
+        for at, (pid, before, after) in enumerate(lives):
+            by_pid.setdefault(pid, []).append((before, after, at))
+        seen = [[] for _ in lives]
+        for event in receiver.events():
+            for before, after, at in by_pid.get(event["guest_pid"], ()):
+                if before <= event["guest_monotonic_ns"] <= after:
+                    seen[at].append(event)
+        return seen
+
+    def settle(self, receiver):
+        """What happened before this has arrived."""
+        last = run_true(1)[0][0]
+        receiver.wait_event(EXITED, guest_pid=last)
+
+    def stop(self, receiver, agent):
+        stats = agent.stop()
+        receiver.wait_report("goodbye")
+        summary = receiver.stop()
+        self.assertEqual(summary["bad"], {})
+        return stats, summary
+
+    def test_every_short_process(self):
+        for how in ("auto", "connector"):
+            with self.subTest(how=how):
+                receiver, agent = self.start("--process", how)
+                lives = run_true(2000)
+                self.settle(receiver)
+                named = 0
+                for life, events in zip(lives, self.events_of(receiver, lives)):
+                    self.assertEqual([e["probe_source"] for e in events], [SPAWNED, EXITED], life)
+                    self.assertEqual(events[1]["guest_comm"], "true")
+                    named += events[0]["guest_comm"] == "true"
+                # A child that a busy machine keeps from its exec for longer than its name is waited
+                # for goes out with its parent's.
+                self.assertGreaterEqual(named, 0.9 * len(lives))
+                stats, summary = self.stop(receiver, agent)
+                self.assertEqual(stats["lanes"]["proc"]["k"], 0)
+                self.assertEqual(stats["probes"]["process"]["malformed"], 0)
+                self.assertEqual(summary["dropped"], {})
+
+    def kernel_drops(self, agent):
+        """What the kernel says it dropped for the agent's netlink sockets."""
+        folder = f"/proc/{agent.pid}/fd"
+        inodes = {os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder)}
+        drops = 0
+        with open("/proc/net/netlink", encoding="ascii") as table:
+            next(table)
+            for line in table:
+                fields = line.split()
+                if f"socket:[{fields[9]}]" in inodes:
+                    drops += int(fields[8])
+        return drops
+
+    def test_a_stalled_agent(self):
+        """Counted to the last record, and put right: who is there and who is not."""
+        staying = [subprocess.Popen(["sleep", "600"]) for _ in range(5)]
+        receiver, agent = self.start("--process", "connector")
+        agent.process.send_signal(signal.SIGSTOP)
+        lives = run_true(3500)  # the sockets hold some 2500 messages
+        for child in staying:
+            child.kill()
+            child.wait()
+        fresh = [subprocess.Popen(["sleep", "600"]) for _ in range(5)]
+        self.assertGreater(self.kernel_drops(agent), 1000)
+        agent.process.send_signal(signal.SIGCONT)
+        for child in staying:
+            receiver.wait_event(EXITED, guest_pid=child.pid)
+        for child in fresh:
+            receiver.wait_event(SPAWNED, guest_pid=child.pid, guest_comm="sleep")
+            child.kill()
+            child.wait()
+            receiver.wait_event(EXITED, guest_pid=child.pid, guest_comm="sleep")
+        self.settle(receiver)
+        dropped = self.kernel_drops(agent)
+        for source, children in ((SPAWNED, fresh), (EXITED, fresh + staying)):
+            pids = [e["guest_pid"] for e in receiver.events(source)]
+            for child in children:
+                self.assertEqual(pids.count(child.pid), 1)
+        told = 0
+        for events in self.events_of(receiver, lives):
+            self.assertIn([e["probe_source"] for e in events],
+                          ([], [SPAWNED], [SPAWNED, EXITED]))
+            told += len(events)
+        self.assertGreaterEqual(told + dropped, 2 * len(lives))
+        stats, summary = self.stop(receiver, agent)
+        self.assertEqual(stats["lanes"]["proc"]["k"], dropped)
+        self.assertEqual(summary["dropped"], {"pk": dropped})
+
+    def test_forgeries(self):
+        victim = subprocess.Popen(["sleep", "600"])
+        self.addCleanup(victim.wait)
+        self.addCleanup(victim.kill)
+        receiver, agent = self.start("--process", "connector")
+        exit_of = struct.pack("=IIQ6I", 0x80000000, 0, 1, *[victim.pid] * 6)
+        message = struct.pack("=IHHIIIIIIHH", 36 + len(exit_of), 3, 0, 0, 0, 1, 1, 0, 0,
+                              len(exit_of), 0) + exit_of
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, NETLINK_CONNECTOR) as forger:
+            for _ in range(10):
+                forger.sendto(message, (0, 1))
+        lib.wait_until(lambda: agent.stats_now()["probes"]["process"]["forged"] == 10,
+                       "the forgeries counted")
+        self.settle(receiver)
+        self.assertNotIn(victim.pid, [e["guest_pid"] for e in receiver.events(EXITED)])
+        self.stop(receiver, agent)
+
+    def test_what_the_report_says(self):
+        best = report()
+        self.assertEqual((best["surface"], best["exactness"], best["armed"], best["why"]),
+                         ("connector", "exact", True, ""))
+        self.assertEqual(best["kernel_bytes"], 4 * 1024 * 1024)
+        floor = report("--process", "walker")
+        self.assertEqual((floor["surface"], floor["exactness"], floor["armed"], floor["why"]),
+                         ("procfs", "sampled", True, ""))
+        self.assertEqual(floor["kernel_bytes"], 0)
+
+    def test_another_pid_namespace(self):
+        inside = ("unshare", "--pid", "--fork", "--mount-proc")
+        floor = report(prefix=inside)
+        self.assertEqual((floor["surface"], floor["armed"]), ("procfs", True))
+        self.assertIn("not in the initial PID namespace", floor["why"])
+        self.assertIn("/proc is walked instead", floor["why"])
+        none = report("--process", "connector", prefix=inside)
+        self.assertEqual((none["surface"], none["armed"]), ("none", False))
+
+
+if __name__ == "__main__":
+    if os.geteuid() != 0:
+        skip("the process connector needs root")
+    if report()["surface"] != "connector":
+        skip("the process connector is not to be had here")
+    lib.main()
