@@ -101,6 +101,16 @@ Test(capability_symbols, what_is_not_enough)
 	cr_assert(!feed_text(text));
 }
 
+Test(capability_symbols, modules_are_not_read)
+{
+	static const char module[] = "ffffffffa0000000 t f\t[module]\n";
+	struct capability_symbols symbols;
+
+	cellos_capability_symbols_begin(&symbols, questions, refusals);
+	cr_assert(!cellos_capability_symbols_feed(&symbols, module, sizeof(module) - 2));
+	cr_assert(cellos_capability_symbols_feed(&symbols, "\n", 1));
+}
+
 Test(capability_symbols, rubbish)
 {
 	static const char *const lines[] = {
