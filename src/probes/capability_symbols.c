@@ -12,28 +12,33 @@ enum kind { ASIDE, NOAUDIT, REFUSAL };
  * Aside: may a mapping use the reserve kept for the administrator, may addresses be shown, may a
  * tracer go on: a "no" changes a limit or hides a number. Without audit: how anything else in the
  * kernel asks to decide how much and not whether. Refusal: asks in that way too, and fails the
- * call; a name that begins with "_sys_" stands for every entry to that system call.
+ * call; a name that begins with "_" stands for every entry to that system call.
  */
+#define WANT(name, kind)                                                                           \
+	{                                                                                          \
+		name, sizeof(name) - 1, kind                                                       \
+	}
 static const struct wanted {
 	const char *name;
-	enum kind kind;
+	uint8_t length;
+	uint8_t kind;
 } wanted[] = {
-	{"security_vm_enough_memory_mm", ASIDE},
-	{"cap_vm_enough_memory", ASIDE},
-	{"kallsyms_show_value", ASIDE},
-	{"ptracer_capable", ASIDE},
-	{"ns_capable_noaudit", NOAUDIT},
-	{"has_capability_noaudit", NOAUDIT},
-	{"has_ns_capability_noaudit", NOAUDIT},
-	{"do_seccomp", REFUSAL},
-	{"seccomp_set_mode_filter", REFUSAL},
-	{"prctl_set_seccomp", REFUSAL},
-	{"_sys_seccomp", REFUSAL},
-	{"_sys_landlock_restrict_self", REFUSAL},
-	{"do_statmount", REFUSAL},
-	{"_sys_statmount", REFUSAL},
-	{"do_listmount", REFUSAL},
-	{"_sys_listmount", REFUSAL},
+	WANT("security_vm_enough_memory_mm", ASIDE),
+	WANT("cap_vm_enough_memory", ASIDE),
+	WANT("kallsyms_show_value", ASIDE),
+	WANT("ptracer_capable", ASIDE),
+	WANT("ns_capable_noaudit", NOAUDIT),
+	WANT("has_capability_noaudit", NOAUDIT),
+	WANT("has_ns_capability_noaudit", NOAUDIT),
+	WANT("do_seccomp", REFUSAL),
+	WANT("seccomp_set_mode_filter", REFUSAL),
+	WANT("prctl_set_seccomp", REFUSAL),
+	WANT("_sys_seccomp", REFUSAL),
+	WANT("_sys_landlock_restrict_self", REFUSAL),
+	WANT("do_statmount", REFUSAL),
+	WANT("_sys_statmount", REFUSAL),
+	WANT("do_listmount", REFUSAL),
+	WANT("_sys_listmount", REFUSAL),
 };
 
 #define WANTED (sizeof(wanted) / sizeof(wanted[0]))
@@ -48,22 +53,17 @@ void cellos_capability_symbols_begin(struct capability_symbols *symbols,
 	*symbols = (struct capability_symbols){.questions = questions, .refusals = refusals};
 }
 
-/* The name without what the compiler appends to a part of a function (".cold", ".isra.0"). */
-static bool is_wanted(const char *name, size_t length, const char *wanted_name)
+/* Of a hundred thousand names almost all end here, most by their length alone. */
+static bool is_wanted(const char *name, size_t length, const struct wanted *one)
 {
-	const char *dot = memchr(name, '.', length);
-	size_t wanted_length = strlen(wanted_name);
-
-	if (dot != NULL)
-		length = (size_t)(dot - name);
-	if (strncmp(wanted_name, "_sys_", 5) == 0 && length > wanted_length) {
+	if (length > one->length && one->name[0] == '_') {
 		/* Padding before a function is none of its code. */
 		if (strncmp(name, "__pfx_", 6) == 0 || strncmp(name, "__cfi_", 6) == 0)
 			return false;
-		name += length - wanted_length;
-		length = wanted_length;
+		name += length - one->length;
+		length = one->length;
 	}
-	return length == wanted_length && memcmp(name, wanted_name, length) == 0;
+	return length == one->length && memcmp(name, one->name, length) == 0;
 }
 
 /* An address may have several names: each opens a range, and the next address ends them all. */
@@ -102,8 +102,13 @@ static void open_range(struct capability_symbols *symbols, uint64_t address, enu
 static void take_function(struct capability_symbols *symbols, uint64_t address, const char *name,
 			  size_t length)
 {
+	const char *dot = memchr(name, '.', length);
+
+	/* Without what the compiler appends to a part of a function (".cold", ".isra.0"). */
+	if (dot != NULL)
+		length = (size_t)(dot - name);
 	for (size_t at = 0; at < WANTED; at++) {
-		if (!is_wanted(name, length, wanted[at].name))
+		if (!is_wanted(name, length, &wanted[at]))
 			continue;
 		symbols->found |= 1u << at;
 		open_range(symbols, address, wanted[at].kind);
