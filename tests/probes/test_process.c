@@ -390,13 +390,16 @@ Test(process, stop_is_prompt)
 }
 
 /* No descriptor to be had: nobody has exited because of that, it is said once, and it passes. */
-Test(process, no_descriptors_for_a_while)
+static void without_descriptors(uint32_t max_processes)
 {
+	struct cellos_probe_options options = rig_options();
 	struct rlimit limit, none;
 	struct rig rig;
 	pid_t child = rig_spawn(SLEEP, "1000"), later;
 
-	begin_real(&rig);
+	options.max_processes = max_processes;
+	begin(&rig, &options, NULL);
+	rig_start(&rig);
 	let_it_walk(&rig);
 	cr_assert(getrlimit(RLIMIT_NOFILE, &limit) == 0);
 	none = limit;
@@ -420,6 +423,16 @@ Test(process, no_descriptors_for_a_while)
 	rig_kill(later);
 	rig_reap(later);
 	rig_free(&rig);
+}
+
+Test(process, no_descriptors_for_a_while)
+{
+	without_descriptors(4096);
+}
+
+Test(process, no_descriptors_and_no_room)
+{
+	without_descriptors(16);
 }
 
 /* ---- a made tree ---------------------------------------------------------------------------- */
@@ -569,10 +582,13 @@ Test(made, many_before_exec)
 
 	fake_proc_make(root);
 	begin_made(&rig, 4096, 20);
+	fake_proc_put_fifo(root, 71); /* the walker stands there, and then finds all at once */
 	for (uint32_t pid = 1000000; pid < 1000600; pid++)
 		fake_proc_put(root, (struct fake_process){.pid = pid,
 							  .name = "daemon",
 							  .flags = CELLOS_PF_FORKNOEXEC});
+	fake_proc_answer(root, (struct fake_process){.pid = 71, .name = "x"},
+			 (struct fake_process){.pid = 71, .name = "x"});
 	for (uint32_t pid = 1000000; pid < 1000600; pid++)
 		cr_assert(rig_until(&rig, SPAWNED, pid, 1));
 	for (uint32_t pid = 1000000; pid < 1000600; pid++)
@@ -580,7 +596,7 @@ Test(made, many_before_exec)
 	for (uint32_t pid = 1000000; pid < 1000600; pid++)
 		cr_assert(rig_until(&rig, EXITED, pid, 1));
 	let_it_walk(&rig);
-	cr_assert(rig.count == 1200, "%zu events", rig.count);
+	cr_assert(rig.count == 1201, "%zu events", rig.count);
 	rig_free(&rig);
 }
 
@@ -629,6 +645,34 @@ Test(made, no_burst_after_a_stall)
 	rig_free(&rig);
 }
 
+/* Those that found no entry get one as soon as there is room, and a name with it. */
+Test(made, room_again)
+{
+	struct rig rig;
+
+	fake_proc_make(root);
+	begin_made(&rig, 16, 5);
+	for (uint32_t pid = 1000; pid < 1030; pid++)
+		fake_proc_put(root, (struct fake_process){.pid = pid, .name = "many"});
+	for (uint32_t pid = 1000; pid < 1030; pid++)
+		cr_assert(rig_until(&rig, SPAWNED, pid, 1));
+	cr_assert(rig_stat(&rig, "table_full") == 30 + 2 - 16);
+	for (uint32_t pid = 1000; pid < 1020; pid++)
+		fake_proc_drop(root, pid);
+	for (uint32_t pid = 1000; pid < 1020; pid++)
+		cr_assert(rig_until(&rig, EXITED, pid, 1));
+	let_it_walk(&rig);
+	for (uint32_t pid = 1020; pid < 1030; pid++)
+		fake_proc_drop(root, pid);
+	for (uint32_t pid = 1020; pid < 1030; pid++) {
+		cr_assert(rig_until(&rig, EXITED, pid, 1));
+		cr_assert(named(rig_last(&rig, EXITED, pid), "many"));
+	}
+	let_it_walk(&rig);
+	cr_assert(rig.count == 60, "%zu events", rig.count);
+	rig_free(&rig);
+}
+
 Test(made, not_there_at_first)
 {
 	struct cellos_probe_options options = rig_options();
@@ -673,6 +717,20 @@ Test(made, another_namespaces_proc)
 	begin(&rig, &options, root);
 	cr_assert(!rig.status.armed && rig.status.failed);
 	cr_assert_str_eq(rig.status.why, "/proc shows another PID namespace");
+	rig_free(&rig);
+}
+
+Test(made, a_stat_that_is_none)
+{
+	struct cellos_probe_options options = rig_options();
+	struct rig rig;
+
+	fake_proc_make(root);
+	fake_proc_put(root, (struct fake_process){.pid = 1, .name = "init", .state = '1'});
+	begin(&rig, &options, root);
+	cr_assert(!rig.status.armed && rig.status.failed);
+	cr_assert(strncmp(rig.status.why, "cannot read /proc/1/stat: ", 26) == 0, "%s",
+		  rig.status.why);
 	rig_free(&rig);
 }
 

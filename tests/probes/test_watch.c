@@ -549,3 +549,21 @@ Test(watch, a_path_that_cannot_be_watched)
 	expect_rearmed(&w, 1);
 	rig_free(&w.rig);
 }
+
+/* It was fine and is not any more: counted at once, for it may never be again, and only once. */
+Test(watch, a_path_that_turns_bad)
+{
+	struct watching w;
+
+	touch(at("f"));
+	cr_assert(symlink("f", at("link")) == 0);
+	begin(&w, at("link"));
+	cr_assert(symlink("link", at("loop")) == 0 && rename(at("loop"), at("link")) == 0);
+	cr_assert(rig_until_dropped(&w.rig, CELLOS_DROP_OVERFLOW, 1));
+	cr_assert(fired(&w) == 0);
+	cr_assert(symlink("f", at("good")) == 0 && rename(at("good"), at("link")) == 0);
+	expect_rearmed(&w, 1);
+	append(at("f"));
+	expect(&w, 1, 1);
+	rig_free(&w.rig);
+}
