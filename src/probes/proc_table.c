@@ -18,19 +18,20 @@ static uint32_t index_bits(uint32_t max)
 
 size_t proc_table_bytes(uint32_t max)
 {
-	return max * sizeof(struct proc_entry) + (sizeof(uint32_t) << index_bits(max)) +
-	       CELLOS_PID_LIMIT;
+	return max * sizeof(struct proc_entry) + (sizeof(uint32_t) << index_bits(max));
 }
 
 /* One huge page for one byte would be more than the whole agent: ask for small ones. Advice only;
    where it is refused, the pages are merely larger. */
-static void want_small_pages(uint8_t *bytes, size_t len)
+static void want_small_pages(void *memory, size_t len)
 {
-	uintptr_t page = 4096; /* a multiple of it on every kernel: madvise then refuses, no more */
-	uintptr_t first = ((uintptr_t)bytes + page - 1) & ~(page - 1);
-	uintptr_t end = ((uintptr_t)bytes + len) & ~(page - 1);
+	uintptr_t page = 4096; /* where a page is larger madvise refuses, no more */
+	uintptr_t begin = (uintptr_t)memory;
+	uintptr_t first = (begin + page - 1) & ~(page - 1);
+	uintptr_t end = (begin + len) & ~(page - 1);
 
-	(void)madvise(bytes + (first - (uintptr_t)bytes), end - first, MADV_NOHUGEPAGE);
+	if (first < end)
+		(void)madvise((char *)memory + (first - begin), end - first, MADV_NOHUGEPAGE);
 }
 
 void proc_table_init(struct proc_table *table, void *memory, uint32_t max)
@@ -39,13 +40,10 @@ void proc_table_init(struct proc_table *table, void *memory, uint32_t max)
 
 	table->entries = memory;
 	table->index = (uint32_t *)(table->entries + max);
-	table->untracked = (uint8_t *)(table->index + (1u << bits));
 	table->count = 0;
 	table->max = max;
 	table->mask = (1u << bits) - 1;
 	table->shift = 32 - bits;
-	table->low = CELLOS_PID_LIMIT;
-	table->high = 0;
 	want_small_pages(memory, proc_table_bytes(max));
 }
 
@@ -119,16 +117,24 @@ void proc_table_remove(struct proc_table *table, struct proc_entry *entry)
 	table->count--;
 }
 
-uint8_t proc_table_untracked(const struct proc_table *table, uint32_t pid)
+void proc_untracked_init(struct proc_untracked *untracked, void *memory)
 {
-	return pid < table->low || pid > table->high ? 0 : table->untracked[pid];
+	untracked->flags = memory;
+	untracked->low = CELLOS_PID_LIMIT;
+	untracked->high = 0;
+	want_small_pages(memory, CELLOS_PID_LIMIT);
 }
 
-void proc_table_set_untracked(struct proc_table *table, uint32_t pid, uint8_t flags)
+uint8_t proc_untracked_get(const struct proc_untracked *untracked, uint32_t pid)
+{
+	return pid < untracked->low || pid > untracked->high ? 0 : untracked->flags[pid];
+}
+
+void proc_untracked_set(struct proc_untracked *untracked, uint32_t pid, uint8_t flags)
 {
 	if (flags != 0) {
-		table->low = pid < table->low ? pid : table->low;
-		table->high = pid > table->high ? pid : table->high;
+		untracked->low = pid < untracked->low ? pid : untracked->low;
+		untracked->high = pid > untracked->high ? pid : untracked->high;
 	}
-	table->untracked[pid] = flags;
+	untracked->flags[pid] = flags;
 }

@@ -39,6 +39,8 @@
 #define NAME_WAIT_NS (50 * CELLOS_NS_PER_MS)
 #define MAX_WAITING 256u /* a power of two; one more, and the first goes out as it is */
 #define LAST_WALK_NS (25 * CELLOS_NS_PER_MS)
+#define MAX_KERNEL 1024u /* kernel threads remembered; more are read each time, no harm */
+#define KERNEL_LOOK_NS CELLOS_NS_PER_S
 #define STAT_BYTES 1024 /* a line is at most some 600 */
 
 enum process_stat { STAT_TABLE_FULL, STAT_WALKS, STAT_GAPS };
@@ -58,9 +60,13 @@ struct process_state {
 	uint32_t first;      /* of those waiting for a name, modulo MAX_WAITING */
 	uint32_t past_last;
 	struct waiting waiting[MAX_WAITING];
+	bool look_at_kernel; /* this walk reads the settled kernel threads, too */
+	uint64_t look_ns;    /* when the next such walk is due */
 	struct proc_table table;
+	struct proc_table kernel;        /* starttime holds the directory's inode number */
+	struct proc_untracked untracked; /* not in `table`, for want of room */
 	alignas(8) char listing[16384];
-	alignas(max_align_t) char memory[]; /* the table's */
+	alignas(max_align_t) char memory[]; /* of those three, in this order */
 };
 
 /* The kernel's struct linux_dirent64, which no header gives to user space. */
@@ -74,7 +80,20 @@ struct listed {
 
 static size_t process_state_bytes(const struct cellos_probe_options *options)
 {
-	return sizeof(struct process_state) + proc_table_bytes(options->max_processes);
+	return sizeof(struct process_state) + proc_table_bytes(options->max_processes) +
+	       proc_table_bytes(MAX_KERNEL) + CELLOS_PID_LIMIT;
+}
+
+/* Each part is a multiple of 32 bytes, so the next one is aligned, too. */
+static void lay_out(struct process_state *state, uint32_t max_processes)
+{
+	char *at = state->memory;
+
+	proc_table_init(&state->table, at, max_processes);
+	at += proc_table_bytes(max_processes);
+	proc_table_init(&state->kernel, at, MAX_KERNEL);
+	at += proc_table_bytes(MAX_KERNEL);
+	proc_untracked_init(&state->untracked, at);
 }
 
 /* ---- reading -------------------------------------------------------------------------------- */
@@ -219,7 +238,7 @@ static void newcomer(struct process_state *state, struct cellos_probe_env *env,
 static void seen_untracked(struct process_state *state, struct cellos_probe_env *env,
 			   const struct cellos_proc_stat *stat)
 {
-	uint8_t flags = proc_table_untracked(&state->table, stat->pid);
+	uint8_t flags = proc_untracked_get(&state->untracked, stat->pid);
 	struct proc_entry entry = {.pid = stat->pid};
 
 	remember(&entry, stat);
@@ -233,7 +252,7 @@ static void seen_untracked(struct process_state *state, struct cellos_probe_env 
 	entry.flags |= flags | PROC_KNOWN | PROC_SEEN;
 	if ((entry.flags & PROC_OVER) != 0)
 		tell_exit(state, env, &entry);
-	proc_table_set_untracked(&state->table, stat->pid, entry.flags);
+	proc_untracked_set(&state->untracked, stat->pid, entry.flags);
 }
 
 static void seen(struct process_state *state, struct cellos_probe_env *env,
@@ -244,7 +263,7 @@ static void seen(struct process_state *state, struct cellos_probe_env *env,
 	bool is_new = entry == NULL;
 
 	if (is_new) {
-		untracked = proc_table_untracked(&state->table, stat->pid);
+		untracked = proc_untracked_get(&state->untracked, stat->pid);
 		entry = proc_table_add(&state->table, stat->pid);
 		if (entry == NULL) {
 			seen_untracked(state, env, stat);
@@ -252,7 +271,7 @@ static void seen(struct process_state *state, struct cellos_probe_env *env,
 		}
 		if (untracked != 0) {
 			/* There is room now for one that had none. */
-			proc_table_set_untracked(&state->table, stat->pid, 0);
+			proc_untracked_set(&state->untracked, stat->pid, 0);
 			entry->flags = untracked & PROC_TOLD;
 			is_new = false;
 		}
@@ -272,12 +291,12 @@ static void seen(struct process_state *state, struct cellos_probe_env *env,
 static void seen_unreadable(struct process_state *state, uint32_t pid)
 {
 	struct proc_entry *entry = proc_table_find(&state->table, pid);
-	uint8_t untracked = proc_table_untracked(&state->table, pid);
+	uint8_t untracked = proc_untracked_get(&state->untracked, pid);
 
 	if (entry != NULL)
 		entry->flags |= PROC_SEEN;
 	else if (untracked != 0)
-		proc_table_set_untracked(&state->table, pid, untracked | PROC_SEEN);
+		proc_untracked_set(&state->untracked, pid, untracked | PROC_SEEN);
 }
 
 /* ---- one walk ------------------------------------------------------------------------------- */
@@ -287,22 +306,52 @@ struct walk {
 	bool trouble;  /* something could not be read that should have been */
 };
 
-static void visit(struct process_state *state, struct cellos_probe_env *env, const char *name,
-		  struct walk *walk)
+/* Most processes of a guest are kernel threads, and they stay what they are. The directory's inode
+   number is made anew for each process, so as long as it is the same a look once a second is
+   enough. The first looks are not: a helper that the kernel starts is a kernel thread until it
+   execs. */
+static bool is_settled(const struct process_state *state, uint32_t pid, uint64_t ino)
 {
-	uint32_t pid = cellos_proc_parse_pid(name);
+	struct proc_entry *entry = proc_table_find(&state->kernel, pid);
+
+	if (entry == NULL || (entry->flags & PROC_SETTLED) == 0 || entry->starttime != ino ||
+	    state->look_at_kernel)
+		return false;
+	entry->flags |= PROC_SEEN;
+	return true;
+}
+
+static void seen_kernel(struct process_state *state, uint32_t pid, uint64_t ino)
+{
+	struct proc_entry *entry = proc_table_find(&state->kernel, pid);
+
+	if (entry == NULL)
+		entry = proc_table_add(&state->kernel, pid);
+	if (entry == NULL)
+		return;
+	entry->starttime = ino;
+	entry->flags = PROC_SEEN | (state->look_at_kernel ? PROC_SETTLED : 0);
+}
+
+static void visit(struct process_state *state, struct cellos_probe_env *env,
+		  const struct listed *listed, struct walk *walk)
+{
+	uint32_t pid = cellos_proc_parse_pid(listed->name);
 	struct cellos_proc_stat stat;
 	int result;
 
-	if (pid == 0)
+	if (pid == 0 || is_settled(state, pid, listed->ino))
 		return;
-	result = read_stat(state->fd, name, &stat);
-	if (result == 0) {
-		if (stat.pid == pid && (stat.flags & CELLOS_PF_KTHREAD) == 0)
-			seen(state, env, &stat);
-	} else if (result != -ENOENT && result != -ESRCH) {
+	result = read_stat(state->fd, listed->name, &stat);
+	if (result == -ENOENT || result == -ESRCH)
+		return;
+	if (result != 0) {
 		walk->trouble = true;
 		seen_unreadable(state, pid);
+	} else if ((stat.flags & CELLOS_PF_KTHREAD) != 0) {
+		seen_kernel(state, pid, listed->ino);
+	} else if (stat.pid == pid) {
+		seen(state, env, &stat);
 	}
 }
 
@@ -317,7 +366,11 @@ static bool must_leave(const struct process_state *state, const struct cellos_pr
 static struct walk list_all(struct process_state *state, struct cellos_probe_env *env)
 {
 	struct walk walk = {0};
+	uint64_t now = cellos_probe_now();
 
+	state->look_at_kernel = now >= state->look_ns;
+	if (state->look_at_kernel)
+		state->look_ns = now + KERNEL_LOOK_NS;
 	if (lseek(state->fd, 0, SEEK_SET) < 0) {
 		walk.trouble = true;
 		return walk;
@@ -334,7 +387,7 @@ static struct walk list_all(struct process_state *state, struct cellos_probe_env
 		for (long at = 0; at < got;) {
 			const struct listed *entry = (const void *)(state->listing + at);
 
-			visit(state, env, entry->name, &walk);
+			visit(state, env, entry, &walk);
 			at += entry->bytes;
 		}
 	}
@@ -362,13 +415,13 @@ static void find_exits(struct process_state *state, struct cellos_probe_env *env
 static void find_untracked_exits(struct process_state *state, struct cellos_probe_env *env,
 				 bool complete)
 {
-	struct proc_table *table = &state->table;
-	uint32_t low = table->low, high = table->high;
+	struct proc_untracked *untracked = &state->untracked;
+	uint32_t low = untracked->low, high = untracked->high;
 
-	table->low = CELLOS_PID_LIMIT; /* grows again with what stays */
-	table->high = 0;
+	untracked->low = CELLOS_PID_LIMIT; /* grows again with what stays */
+	untracked->high = 0;
 	for (uint32_t pid = low; pid <= high; pid++) {
-		struct proc_entry nameless = {.pid = pid, .flags = table->untracked[pid]};
+		struct proc_entry nameless = {.pid = pid, .flags = untracked->flags[pid]};
 
 		if (nameless.flags == 0)
 			continue;
@@ -376,7 +429,19 @@ static void find_untracked_exits(struct process_state *state, struct cellos_prob
 			tell_exit(state, env, &nameless);
 			nameless.flags = 0;
 		}
-		proc_table_set_untracked(table, pid, nameless.flags & (uint8_t)~PROC_SEEN);
+		proc_untracked_set(untracked, pid, nameless.flags & (uint8_t)~PROC_SEEN);
+	}
+}
+
+static void forget_kernel(struct process_state *state, bool complete)
+{
+	for (uint32_t at = state->kernel.count; at-- > 0;) {
+		struct proc_entry *entry = &state->kernel.entries[at];
+
+		if (complete && (entry->flags & PROC_SEEN) == 0)
+			proc_table_remove(&state->kernel, entry);
+		else
+			entry->flags &= (uint8_t)~PROC_SEEN;
 	}
 }
 
@@ -392,6 +457,7 @@ static void walk_once(struct process_state *state, struct cellos_probe_env *env)
 
 	find_exits(state, env, walk.complete);
 	find_untracked_exits(state, env, walk.complete);
+	forget_kernel(state, walk.complete);
 	cellos_probe_stat_add(env, STAT_WALKS, 1);
 	if (walk.trouble)
 		open_gap(state, env);
@@ -458,7 +524,7 @@ static void process_arm(void *opaque, struct cellos_probe_env *env,
 
 	*status = (struct cellos_probe_status){.surface = "none"};
 	state->fd = -1;
-	proc_table_init(&state->table, state->memory, env->options->max_processes);
+	lay_out(state, env->options->max_processes);
 	if (open_proc(state, env, status) != 0) {
 		open_gap(state, env);
 	} else {

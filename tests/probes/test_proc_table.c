@@ -84,23 +84,27 @@ Test(proc_table, larger)
 	random_life(300, 700, 40000, 7);
 }
 
-Test(proc_table, untracked_bytes)
+Test(proc_table, untracked)
 {
-	struct proc_table table = new_table(16);
+	struct proc_untracked bytes;
+	void *memory = mmap(NULL, CELLOS_PID_LIMIT, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	cr_assert(table.low > table.high);
-	cr_assert(proc_table_untracked(&table, 1) == 0);
-	cr_assert(proc_table_untracked(&table, CELLOS_PID_LIMIT - 1) == 0);
-	proc_table_set_untracked(&table, 5, 0);
-	cr_assert(table.low > table.high, "forgetting makes no range");
-	proc_table_set_untracked(&table, 300, PROC_KNOWN);
-	proc_table_set_untracked(&table, CELLOS_PID_LIMIT - 1, PROC_KNOWN | PROC_SEEN);
-	proc_table_set_untracked(&table, 1, PROC_KNOWN | PROC_TOLD);
-	cr_assert(table.low == 1 && table.high == CELLOS_PID_LIMIT - 1);
-	cr_assert(proc_table_untracked(&table, 1) == (PROC_KNOWN | PROC_TOLD));
-	cr_assert(proc_table_untracked(&table, 300) == PROC_KNOWN);
-	cr_assert(proc_table_untracked(&table, CELLOS_PID_LIMIT - 1) == (PROC_KNOWN | PROC_SEEN));
-	proc_table_set_untracked(&table, 300, 0);
-	cr_assert(proc_table_untracked(&table, 300) == 0);
-	delete_table(&table);
+	cr_assert(memory != MAP_FAILED);
+	proc_untracked_init(&bytes, memory);
+	cr_assert(bytes.low > bytes.high);
+	cr_assert(proc_untracked_get(&bytes, 1) == 0);
+	cr_assert(proc_untracked_get(&bytes, CELLOS_PID_LIMIT - 1) == 0);
+	proc_untracked_set(&bytes, 5, 0);
+	cr_assert(bytes.low > bytes.high, "forgetting makes no range");
+	proc_untracked_set(&bytes, 300, PROC_KNOWN);
+	proc_untracked_set(&bytes, CELLOS_PID_LIMIT - 1, PROC_KNOWN | PROC_SEEN);
+	proc_untracked_set(&bytes, 1, PROC_KNOWN | PROC_TOLD);
+	cr_assert(bytes.low == 1 && bytes.high == CELLOS_PID_LIMIT - 1);
+	cr_assert(proc_untracked_get(&bytes, 1) == (PROC_KNOWN | PROC_TOLD));
+	cr_assert(proc_untracked_get(&bytes, 300) == PROC_KNOWN);
+	cr_assert(proc_untracked_get(&bytes, CELLOS_PID_LIMIT - 1) == (PROC_KNOWN | PROC_SEEN));
+	proc_untracked_set(&bytes, 300, 0);
+	cr_assert(proc_untracked_get(&bytes, 300) == 0);
+	munmap(memory, CELLOS_PID_LIMIT);
 }

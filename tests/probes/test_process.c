@@ -521,6 +521,41 @@ Test(made, kernel_threads_are_no_processes)
 	rig_free(&rig);
 }
 
+/* Its number given to a process, however soon, or itself turned into one by exec: told. */
+Test(made, a_kernel_thread_no_more)
+{
+	struct rig rig;
+	char entry[128];
+
+	fake_proc_make(root);
+	begin_made(&rig, 16, 5);
+	fake_proc_put(root, (struct fake_process){.pid = 50, .name = "helper", .flags = 0x200040});
+	fake_proc_put(root, (struct fake_process){.pid = 51, .name = "kworker", .flags = 0x200040});
+	let_it_walk(&rig);
+	/* Long enough for a look at all kernel threads, after which they are left alone. */
+	for (uint64_t until = rig_now() + 1100000000; rig_now() < until;)
+		rig_pump(&rig, until);
+	cr_assert(rig.count == 0);
+	fake_proc_put(root, (struct fake_process){.pid = 50, .name = "modprobe"});
+	cr_assert(rig_until(&rig, SPAWNED, 50, 1));
+	cr_assert(named(rig_last(&rig, SPAWNED, 50), "modprobe"));
+	/* Another directory is another process, even if no walk fell between the two. */
+	fake_proc_put_fifo(root, 60);
+	snprintf(entry, sizeof(entry), "%s/60/stat", root);
+	{
+		int fd = open(entry, O_WRONLY | O_CLOEXEC); /* the walker stands still */
+
+		cr_assert(fd >= 0);
+		fake_proc_drop(root, 51);
+		fake_proc_put(root, (struct fake_process){.pid = 51, .name = "new"});
+		fake_proc_drop(root, 60);
+		close(fd);
+	}
+	cr_assert(rig_until(&rig, SPAWNED, 51, 1));
+	cr_assert(rig_until_dropped(&rig, CELLOS_DROP_OVERFLOW, 1), "an empty stat is trouble");
+	rig_free(&rig);
+}
+
 static const struct fake_process forked = {.pid = 300, .name = "sh", .flags = CELLOS_PF_FORKNOEXEC};
 
 /* Caught between fork and exec: told under the name that the exec gave. */
