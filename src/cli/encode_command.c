@@ -71,7 +71,7 @@ static bool get_version(struct json_object *value, const char *key,
 static bool get_source(struct json_object *value, const char *key, struct cellos_probe_event *event,
 		       struct why *why)
 {
-	const char *name = NULL;
+	const char *name = "";
 	size_t length = 0;
 	int source;
 
@@ -87,7 +87,7 @@ static bool get_source(struct json_object *value, const char *key, struct cellos
 static bool get_comm(struct json_object *value, const char *key, struct cellos_probe_event *event,
 		     struct why *why)
 {
-	const char *name = NULL;
+	const char *name = "";
 	size_t length = 0;
 
 	if (!get_text(value, key, &name, &length, why))

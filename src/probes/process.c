@@ -106,6 +106,7 @@ static int read_stat(int proc_fd, const char *pid_name, struct cellos_proc_stat 
 	ssize_t got;
 	int fd, result;
 
+	memset(out, 0, sizeof(*out)); /* whole, whatever the answer is */
 	memcpy(path, pid_name, len);
 	memcpy(path + len, "/stat", sizeof("/stat"));
 	fd = openat(proc_fd, path, O_RDONLY | O_CLOEXEC);
