@@ -227,12 +227,14 @@ def test_one_byte_at_a_time():
 def test_an_event_is_not_kept_waiting():
     r = Receiver()
     s = r.connect()
-    began = time.monotonic()
-    for ns in range(50):
+    waits = []
+    for ns in range(31):
+        began = time.monotonic()
         s.sendall(events(ns, 1))
         r.expect(event(ns))
-    took = time.monotonic() - began
-    assert took < 2.5, "50 events took %.2f s: they wait for the clock" % took
+        waits.append(time.monotonic() - began)
+    # The clock ticks each 100 ms; a busy machine may delay some, not the most.
+    assert sorted(waits)[15] < 0.05, "events wait for the clock: %r" % waits
     r.end()
 
 
