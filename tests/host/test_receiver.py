@@ -96,11 +96,14 @@ class Lines:
 
 
 class Receiver:
+    started = []  # so that a check that fails leaves none behind
+
     def __init__(self, *options, stdout=subprocess.PIPE, listen="unix:s", path="s"):
         self.path = path
         self.process = subprocess.Popen(
             [RECEIVER, "--listen", listen, "--verbose", *options], stdout=stdout,
             stderr=subprocess.PIPE)
+        Receiver.started.append(self.process)
         self.words = Lines(self.process.stderr)
         self.expect_word("listening")
         if self.process.stdout:
@@ -604,4 +607,9 @@ def main():
             os.chdir("/")
 
 
-main()
+try:
+    main()
+finally:
+    for started in Receiver.started:
+        if started.poll() is None:
+            started.kill()
