@@ -17,6 +17,7 @@
 
 /* A paced producer submits what has fallen due this often. */
 #define TICK_NS 100000
+#define FULL_PAUSE_NS 20000
 /* No run leaves anything behind unless a reader is broken: this long a stop may take. */
 #define DRAIN_MS 10000
 #define CHECK_STOP_EVERY 64u
@@ -65,12 +66,15 @@ static inline bool submit(struct producer *p)
 	return false;
 }
 
+/* A full lane has work for hundreds of microseconds: sleep, and leave the CPU to the others. */
 static void produce_unpaced(struct producer *p)
 {
+	const struct timespec pause = {.tv_nsec = FULL_PAUSE_NS};
+
 	while (!stopped())
 		for (unsigned i = 0; i < CHECK_STOP_EVERY; i++)
 			if (!submit(p) && p->options->retry)
-				sched_yield();
+				nanosleep(&pause, NULL);
 }
 
 /* What falls due is submitted in one go, as probes do that read records in bulk. */

@@ -139,7 +139,7 @@ static void print_ours(const struct bench_options *options, unsigned producers, 
 	row_count("producers", producers);
 	row_count("depth", options->depth ? options->depth : DEFAULT_DEPTH);
 	row_text("pin", bench_pin_name(options->pin));
-	row_text("full", "yield and retry");
+	row_text("full", "sleep and retry");
 	row_number("seconds", seconds);
 	row_count("repeats", repeats);
 	row_count("offered", t->offered);
