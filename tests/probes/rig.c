@@ -104,6 +104,19 @@ uint64_t rig_stop(struct rig *rig)
 	return end - begin;
 }
 
+bool rig_stops_promptly(struct rig *rig)
+{
+	for (unsigned tries = 0; tries < 5; tries++) {
+		eventfd_t ignored;
+
+		if (rig_stop(rig) < 50000000)
+			return true;
+		RIG_CHECK(eventfd_read(rig->env.stop_fd, &ignored) == 0);
+		rig_start(rig);
+	}
+	return false;
+}
+
 void rig_free(struct rig *rig)
 {
 	(void)rig_stop(rig);
