@@ -21,6 +21,10 @@ complain() {
 # Lines of coverage.list that are wanted: all, or those of the targets on the command line.
 wanted() {
 	if [ $# -eq 0 ]; then
+		for source in "$here"/fuzz_*.c; do
+			target=$(basename "$source" .c)
+			grep -q "^$target " "$here/coverage.list" || complain "find $target in coverage.list"
+		done
 		grep -v '^#' "$here/coverage.list"
 	else
 		for target; do
