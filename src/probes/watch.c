@@ -154,17 +154,12 @@ static void take_record(struct watch_state *state, struct cellos_probe_env *env,
 	if ((record->mask & IN_Q_OVERFLOW) != 0) {
 		cellos_lane_count(env->lane, CELLOS_DROP_OVERFLOW, 1);
 		cellos_probe_stat_add(env, STAT_OVERFLOWS, 1);
-		state->look_now = true; /* a hint may have been among the lost */
-		return;
+		return; /* of a hint among the lost the look of the second takes care */
 	}
 	for (uint32_t kinds = record->mask & REPORTED; kinds != 0; kinds &= kinds - 1)
 		fire(state, env, now);
-	if ((record->mask & HINTS) == 0 || !wd_in_use(state, record->wd))
-		return;
-	state->look_now = true;
-	for (size_t at = 0; at < state->count && (record->mask & IN_IGNORED) != 0; at++)
-		if (state->paths[at].wd == record->wd)
-			state->paths[at].wd = -1;
+	if ((record->mask & HINTS) != 0)
+		state->look_now = true;
 }
 
 static void take_records(struct watch_state *state, struct cellos_probe_env *env)
