@@ -45,7 +45,6 @@ static struct cds_wfcq_node *submit_first_half(struct cellos_queue *queue, unsig
 	*slot = &lane->slots[own(&lane->head) & lane->mask];
 	(*slot)->event = (struct cellos_raw_event){.monotonic_ns = time};
 	(*slot)->event.reserved[0] = (uint8_t)number;
-	cds_wfcq_node_init(&(*slot)->node);
 	add(&lane->head, 1);
 	return uatomic_xchg(&queue->tail.p, &(*slot)->node);
 }
