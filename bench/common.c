@@ -66,7 +66,7 @@ void bench_place(enum bench_pin pin, unsigned thread, bool consumer)
 
 const char *bench_pin_name(enum bench_pin pin)
 {
-	static const char *const names[] = {"spread", "apart", "none"};
+	static const char *const names[] = {"usual", "spread", "apart", "none"};
 
 	return names[pin];
 }

@@ -77,7 +77,7 @@ void row_end(void);
 
 /* ---- options --------------------------------------------------------------------------------- */
 
-enum bench_pin { BENCH_PIN_SPREAD, BENCH_PIN_APART, BENCH_PIN_NONE };
+enum bench_pin { BENCH_PIN_USUAL, BENCH_PIN_SPREAD, BENCH_PIN_APART, BENCH_PIN_NONE };
 
 struct bench_options {
 	const char *which; /* --bench, --reader: borrowed from argv */
@@ -98,5 +98,10 @@ void bench_options_parse(struct bench_options *options, int argc, char **argv, c
 /* spread: thread i on CPU i, round and round; apart: the consumer (last) has a CPU of its own. */
 void bench_place(enum bench_pin pin, unsigned thread, bool consumer);
 const char *bench_pin_name(enum bench_pin pin);
+/* What was asked for, or else the bench's own choice. */
+static inline enum bench_pin bench_pin_or(enum bench_pin pin, enum bench_pin usual)
+{
+	return pin == BENCH_PIN_USUAL ? usual : pin;
+}
 
 #endif

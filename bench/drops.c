@@ -84,7 +84,7 @@ static void sweep(const struct bench_options *o, enum reader_kind kind, unsigned
 		const struct chain_options chain = {
 			.reader = kind,
 			.producers = producers,
-			.pin = o->pin,
+			.pin = bench_pin_or(o->pin, BENCH_PIN_NONE),
 			.depth = o->depth ? o->depth : DEFAULT_DEPTH,
 			.length_ns = (uint64_t)(seconds * 1e9),
 			.rate = rates[i],
@@ -102,7 +102,7 @@ static void sweep(const struct bench_options *o, enum reader_kind kind, unsigned
 int main(int argc, char **argv)
 {
 	static const uint64_t one[] = {1};
-	struct bench_options options = {.which = "all", .pin = BENCH_PIN_NONE};
+	struct bench_options options = {.which = "all"};
 	const uint64_t *producers;
 	bool any = false;
 	unsigned count;

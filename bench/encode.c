@@ -206,7 +206,7 @@ void bench_encode(const struct bench_options *options)
 	static double to_memcpy[BENCH_MAX_REPEATS], from_libcbor[BENCH_MAX_REPEATS];
 	const unsigned repeats = options->repeats ? options->repeats : options->quick ? 3 : 101;
 
-	bench_place(options->pin, 0, true);
+	bench_place(bench_pin_or(options->pin, BENCH_PIN_SPREAD), 0, true);
 	prepare();
 	for (enum impl impl = OURS; impl < IMPLS; impl++)
 		(void)run(impl); /* warm-up */

@@ -104,7 +104,7 @@ static double run_ours(const struct bench_options *options, unsigned producers, 
 	const struct chain_options chain = {
 		.reader = READER_FAST,
 		.producers = producers,
-		.pin = options->pin,
+		.pin = bench_pin_or(options->pin, BENCH_PIN_NONE),
 		.depth = options->depth ? options->depth : DEFAULT_DEPTH,
 		.length_ns = length_ns,
 		.retry = true,
@@ -138,7 +138,7 @@ static void print_ours(const struct bench_options *options, unsigned producers, 
 	row_begin("pipeline", "ours");
 	row_count("producers", producers);
 	row_count("depth", options->depth ? options->depth : DEFAULT_DEPTH);
-	row_text("pin", bench_pin_name(options->pin));
+	row_text("pin", bench_pin_name(bench_pin_or(options->pin, BENCH_PIN_NONE)));
 	row_text("full", "sleep and retry");
 	row_number("seconds", seconds);
 	row_count("repeats", repeats);

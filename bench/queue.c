@@ -318,7 +318,7 @@ static struct run make_run(const struct bench_options *options, enum impl impl, 
 	return (struct run){
 		.impl = impl,
 		.producers = producers,
-		.pin = options->pin,
+		.pin = bench_pin_or(options->pin, BENCH_PIN_SPREAD),
 		.depth = options->depth ? options->depth : DEFAULT_DEPTH,
 		.away_ns = options->away_us * 1000,
 		.length_ns = (uint64_t)(seconds * 1e9),
@@ -344,7 +344,7 @@ static void compare(const struct bench_options *options, unsigned producers)
 	row_begin("queue", NULL);
 	row_count("producers", producers);
 	row_count("away_us", options->away_us);
-	row_text("pin", bench_pin_name(options->pin));
+	row_text("pin", bench_pin_name(runs[OURS].pin));
 	row_count("repeats", repeats);
 	row_number("ours_over_ck_ring", medians[OURS] / medians[CK_RING]);
 	row_number("ours_over_ck_ring_paired", bench_median(ratios, repeats));

@@ -24,7 +24,8 @@ static const char usage[] =
 	"  --depth N         events per lane\n"
 	"  --away-us N       queue: how long the consumer stays away after it found the queue\n"
 	"                    empty, as a sender does that writes what it took\n"
-	"  --pin HOW         spread over all CPUs, apart from the consumer's CPU, or none\n";
+	"  --pin HOW         spread over all CPUs (encode and queue), apart from the consumer's\n"
+	"                    CPU, or none (pipeline)\n";
 
 int main(int argc, char **argv)
 {
