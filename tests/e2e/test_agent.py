@@ -105,16 +105,35 @@ class Agent(lib.Case):
                               timeout=lib.PATIENCE, check=False)
         self.assertEqual(done.returncode, 1, done.stderr)
 
+    @staticmethod
+    def flags_of_descriptors(pid):
+        """By number; None when one was closed while we looked."""
+        flags = {}
+        try:
+            for fd in os.listdir(f"/proc/{pid}/fdinfo"):
+                with open(f"/proc/{pid}/fdinfo/{fd}", encoding="ascii") as info:
+                    line = next(line for line in info if line.startswith("flags"))
+                flags[int(fd)] = int(line.split()[1], 8)
+        except FileNotFoundError:
+            return None
+        return flags
+
     def test_standard_descriptors_are_let_go_of(self):
         agent = self.agent("--probes", "connect", "--drain-timeout", "0")
         for fd in range(3):
             self.assertEqual(os.readlink(f"/proc/{agent.pid}/fd/{fd}"), "/dev/null")
         # And nothing else is shared with whoever started us: only our own and the stats pipe.
-        for fd in os.listdir(f"/proc/{agent.pid}/fdinfo"):
-            with open(f"/proc/{agent.pid}/fdinfo/{fd}") as info:
-                flags = next(line for line in info if line.startswith("flags"))
-            if int(fd) > 2:
-                self.assertTrue(int(flags.split()[1], 8) & os.O_CLOEXEC, f"fd {fd}")
+        # The ready pipe is closed right behind its newline: perhaps while the list is read.
+        seen = []
+
+        def list_is_steady():
+            seen.append(self.flags_of_descriptors(agent.pid))
+            return seen[-1] is not None
+
+        lib.wait_until(list_is_steady, "a steady list")
+        for fd, flags in seen[-1].items():
+            if fd > 2:
+                self.assertTrue(flags & os.O_CLOEXEC, f"fd {fd}")
         agent.stop()
 
     def test_verbose_keeps_talking_and_never_blocks_on_its_reader(self):
