@@ -372,8 +372,7 @@ static int start_sender(struct agent *agent)
 
 	if (result == 0)
 		result = sender_start(agent->sender);
-	/* The first connect took a copy: a pipe's reader shall see its end when that one is closed.
-	 */
+	/* The first connect took a copy: closing that one shall be a pipe's end for its reader. */
 	if (agent->options.channel.kind == CELLOS_ADDRESS_FD)
 		close(agent->options.channel.fd);
 	if (result < 0) {

@@ -345,6 +345,33 @@ static bool turn(struct sender *s, bool stopping, uint64_t deadline)
 	return false;
 }
 
+static void prepare_channel(struct sender *s)
+{
+	/* The jitter only has to differ between guests that were started together. */
+	cellos_channel_init(&s->channel, &s->config.channel,
+			    (uint32_t)clock_ns() ^ s->config.agent_pid * 2654435761u);
+	s->connections = 0;
+}
+
+/*
+ * The orderly end of the connection. False: the host hung up on bytes that it had not read, the
+ * goodbye among them, and there is time left to tell the next one what was lost.
+ */
+static bool finish(struct sender *s, uint64_t deadline)
+{
+	int result;
+
+	if (s->channel.state != CELLOS_CHANNEL_OPEN)
+		return true;
+	result = cellos_channel_finish(&s->channel, deadline);
+	if (result == 0 || result == -ETIMEDOUT || clock_ns() >= deadline ||
+	    s->config.channel.kind == CELLOS_ADDRESS_FD)
+		return true;
+	prepare_channel(s);
+	s->farewell = false;
+	return false;
+}
+
 static void *run(void *argument)
 {
 	struct sender *s = argument;
@@ -358,13 +385,11 @@ static void *run(void *argument)
 			stopping = true;
 			deadline = clock_ns() + s->config.drain_ms * UINT64_C(1000000);
 		}
-	} while (!turn(s, stopping, deadline));
+	} while (!turn(s, stopping, deadline) || !finish(s, deadline));
 	/* A frame that was cut when time ran out never became whole. */
 	outbox_rewind(&s->box);
 	outbox_give_up(&s->box, s->left_total);
 	publish(s);
-	if (s->channel.state == CELLOS_CHANNEL_OPEN)
-		(void)cellos_channel_finish(&s->channel, deadline);
 	cellos_channel_close(&s->channel);
 	return NULL;
 }
@@ -394,9 +419,7 @@ int sender_create(struct sender **sender, const struct sender_config *config)
 	}
 	outbox_init(&s->box);
 	ledger_init(&s->ledger, config->heartbeat_ms * UINT64_C(1000000));
-	/* The jitter only has to differ between guests that were started together. */
-	cellos_channel_init(&s->channel, &config->channel,
-			    (uint32_t)clock_ns() ^ config->agent_pid * 2654435761u);
+	prepare_channel(s);
 	*sender = s;
 	return 0;
 }

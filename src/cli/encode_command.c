@@ -71,7 +71,7 @@ static bool get_version(struct json_object *value, const char *key,
 static bool get_source(struct json_object *value, const char *key, struct cellos_probe_event *event,
 		       struct why *why)
 {
-	const char *name = NULL;
+	const char *name = "";
 	size_t length = 0;
 	int source;
 
@@ -87,7 +87,7 @@ static bool get_source(struct json_object *value, const char *key, struct cellos
 static bool get_comm(struct json_object *value, const char *key, struct cellos_probe_event *event,
 		     struct why *why)
 {
-	const char *name = NULL;
+	const char *name = "";
 	size_t length = 0;
 
 	if (!get_text(value, key, &name, &length, why))
@@ -147,6 +147,7 @@ static bool get_event(struct json_object *object, size_t members, struct cellos_
 	return true;
 }
 
+/* `line` has `length` bytes and a NUL behind them, by which json-c knows the end. */
 static struct json_object *parse(struct json_tokener *tokener, const char *line, size_t length,
 				 struct why *why)
 {
@@ -154,9 +155,9 @@ static struct json_object *parse(struct json_tokener *tokener, const char *line,
 	enum json_tokener_error error;
 
 	json_tokener_reset(tokener);
-	object = json_tokener_parse_ex(tokener, line, (int)length);
+	object = json_tokener_parse_ex(tokener, line, -1);
 	error = json_tokener_get_error(tokener);
-	if (error == json_tokener_continue) {
+	if (error == json_tokener_continue || error == json_tokener_error_parse_eof) {
 		refuse(why, "the JSON does not end");
 	} else if (error != json_tokener_success) {
 		refuse(why, "not JSON at byte %zu: %s", json_tokener_get_parse_end(tokener) + 1,
@@ -172,7 +173,7 @@ static struct json_object *parse(struct json_tokener *tokener, const char *line,
 	return NULL;
 }
 
-static bool read_event(struct json_tokener *tokener, const char *line, size_t length,
+static bool read_event(struct json_tokener *tokener, char *line, size_t length,
 		       struct cellos_probe_event *event, struct why *why)
 {
 	struct json_object *object;
@@ -182,6 +183,7 @@ static bool read_event(struct json_tokener *tokener, const char *line, size_t le
 
 	while (length > 0 && strchr(" \t\r", line[length - 1]) != NULL && line[length - 1] != 0)
 		length--;
+	line[length] = 0;
 	unfit = json_strict(line, length, &members);
 	if (unfit != NULL)
 		return refuse(why, "%s", unfit);

@@ -34,17 +34,18 @@ long input_read(int fd, void *bytes, size_t length)
 int output_flush(struct output *output)
 {
 	size_t at = 0;
+	int status = 0;
 
-	while (at < output->length) {
+	while (status == 0 && at < output->length) {
 		ssize_t put = write(output->fd, output->data + at, output->length - at);
 
 		if (put >= 0)
 			at += (size_t)put;
 		else if (!again(output->fd, POLLOUT))
-			return -errno;
+			status = -errno;
 	}
-	output->length = 0;
-	return 0;
+	output->length = 0; /* also after a failure: it is told once, and not tried again */
+	return status;
 }
 
 int output_room(struct output *output, size_t length)
@@ -62,7 +63,7 @@ static int refill(struct line_reader *reader)
 	memmove(reader->data, reader->data + reader->from, reader->to - reader->from);
 	reader->to -= reader->from;
 	reader->from = 0;
-	got = input_read(reader->fd, reader->data + reader->to, LINE_MAX_BYTES - reader->to);
+	got = input_read(reader->fd, reader->data + reader->to, LINE_MAX_BYTES + 1 - reader->to);
 	if (got < 0)
 		return (int)got;
 	reader->ended = got == 0;
@@ -101,7 +102,7 @@ int line_reader_next(struct line_reader *reader, char **line, size_t *length)
 		newline = memchr(start, '\n', reader->to - reader->from);
 		if (newline != NULL || reader->ended)
 			break;
-		if (reader->to - reader->from == LINE_MAX_BYTES) {
+		if (reader->to - reader->from > LINE_MAX_BYTES) {
 			reader->number++;
 			return skip_line(reader);
 		}

@@ -29,7 +29,7 @@ struct output {
 	char data[OUTPUT_BYTES];
 };
 
-/* Writes out all that is held. */
+/* Writes out all that is held; after a failure nothing is held either, so it is told once. */
 CELLOS_MUST_CHECK int output_flush(struct output *output);
 /* Room for `length` bytes, at most OUTPUT_BYTES; flushes if need be. */
 CELLOS_MUST_CHECK int output_room(struct output *output, size_t length);
@@ -40,9 +40,9 @@ CELLOS_MUST_CHECK long input_read(int fd, void *bytes, size_t length);
 struct line_reader {
 	int fd;
 	bool ended;
-	size_t from, to;      /* bytes in data not handed out yet */
-	unsigned long number; /* of the line handed out last, from 1 */
-	char data[LINE_MAX_BYTES + 1];
+	size_t from, to;               /* bytes in data not handed out yet */
+	unsigned long number;          /* of the line handed out last, from 1 */
+	char data[LINE_MAX_BYTES + 2]; /* the newline and a NUL with it */
 };
 
 /* True when the next call needs no read: a whole line is there. */

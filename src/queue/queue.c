@@ -13,7 +13,7 @@
  *
  * Invariants
  *   released <= head <= released + depth, per lane: a slot is refilled only after the sender has
- *     read its payload and its link.
+ *     read its payload and its link, and reset the link.
  *   Every counter has one writer, so it is a plain load and store, never a locked instruction.
  *   The sender's private list holds whole links only up to its tail; the last node of a splice
  * keeps next == NULL, because the splice took it out of the producers' reach.
@@ -42,9 +42,9 @@
 #define RELEASE_EVERY 64
 
 /*
- * 40 bytes, because the cache lines that cross from core to core are what an event costs: 48-byte
- * slots were a quarter slower, whole lines half as slow again. So the lane's number has no room of
- * its own and travels in the event's reserved bytes, which are zero outside.
+ * 40 bytes, because the cache lines that go from core to core are what an event costs: slots of 48
+ * were a twentieth slower, of 64 up to two fifths. So the lane's number has no room of its own and
+ * travels in the event's reserved bytes, which are zero outside.
  */
 struct slot {
 	struct cds_wfcq_node node;
@@ -303,7 +303,6 @@ enum cellos_submit_status cellos_lane_submit(struct cellos_lane *lane,
 		return CELLOS_SUBMIT_FULL;
 	slot->event = *event;
 	slot->event.reserved[0] = lane->number;
-	cds_wfcq_node_init(&slot->node);
 	/* Before the enqueue, so that `taken` never runs ahead of it in a reader's eyes. */
 	set(&lane->head, head + 1);
 	cellos_tsan_release(&slot->node);
@@ -331,7 +330,7 @@ static void give_back(struct cellos_queue *queue)
 	for (unsigned i = 0; i < queue->lanes; i++) {
 		struct cellos_lane *lane = &queue->lane[i];
 
-		/* Release: the copy out of a slot, and the read of its link, come before the
+		/* Release: the copy out of a slot, and the reset of its link, come before the
 		 * producer's next writes to it. Unchanged lanes are left in their producer's cache.
 		 */
 		if (own(&lane->released) != queue->taken[i])
@@ -340,12 +339,22 @@ static void give_back(struct cellos_queue *queue)
 	}
 }
 
-static void take(struct cellos_queue *queue, const struct slot *slot, struct cellos_drained *out)
+/*
+ * Copies an event out and makes its slot ready for the next one.
+ *
+ * The link is reset here and not by submit, because of what a write does to the cache line: a line
+ * that the sender has only read is held by two cores, and a producer's next store to it has to ask
+ * both; one that it has written is the sender's alone and comes over at once. And a producer cannot
+ * hide that wait, as its exchange of the tail stands behind the store. Measured, on lanes filled
+ * and drained in turn by two cores: 91 ns a submit without this store, 10 ns with it.
+ */
+static void take(struct cellos_queue *queue, struct slot *slot, struct cellos_drained *out)
 {
 	out->event = slot->event;
 	out->lane = slot->event.reserved[0];
 	out->reserved = 0;
 	out->event.reserved[0] = 0;
+	cds_wfcq_node_init(&slot->node);
 	queue->taken[out->lane]++;
 }
 
@@ -388,7 +397,7 @@ enum cellos_drain_status cellos_queue_drain(struct cellos_queue *queue, struct c
 			continue;
 		}
 		cellos_tsan_acquire(node);
-		take(queue, (const struct slot *)(const void *)node, &out[n++]);
+		take(queue, (struct slot *)(void *)node, &out[n++]);
 		if (n % RELEASE_EVERY == 0)
 			give_back(queue);
 	}

@@ -59,18 +59,20 @@ void cellos_probe_event_from_raw(struct cellos_probe_event *event,
 {
 	size_t length = raw->comm_len;
 
-	if (length > CELLOS_RAW_COMM_MAX_BYTES)
-		length = CELLOS_RAW_COMM_MAX_BYTES;
 	event->guest_monotonic_ns = raw->monotonic_ns;
 	event->guest_pid = raw->pid;
 	event->content_version = CELLOS_WIRE_CONTENT_VERSION;
 	event->probe_source = raw->source;
-	/* All 16 bytes are there, so no length decides what is loaded or stored. */
-	if (cellos_ascii16(raw->comm)) {
+	/*
+	 * All 16 bytes are there, so no length decides what is loaded or stored. The zeros behind
+	 * the name come along; a NUL stored on its own would split what the encoder loads next.
+	 */
+	if (length <= CELLOS_RAW_COMM_MAX_BYTES && cellos_ascii16(raw->comm)) {
 		memcpy(event->guest_comm, raw->comm, sizeof(raw->comm));
-		event->guest_comm[length] = 0;
 		event->guest_comm_len = (uint8_t)length;
 		return;
 	}
+	if (length > CELLOS_RAW_COMM_MAX_BYTES)
+		length = CELLOS_RAW_COMM_MAX_BYTES;
 	replace_invalid(event, (const uint8_t *)raw->comm, length);
 }

@@ -11,7 +11,7 @@
  *	lead[source]              80 or 96 bytes, of which lead.length count
  *	pid                       8 bytes that end where the pid ends
  *	key "guest_comm"          16 bytes, of which 11 count
- *	name with its head        16 bytes, of which 1 + length count
+ *	name's head, name         1 + 16 bytes, of which 1 + length count
  *	key "guest_monotonic_ns"  16 + 4 bytes, with the head that a real time has
  *	time                      8 bytes that end where the frame ends
  *	prefix                    4 bytes over the lead
@@ -57,7 +57,7 @@ enum {
 	MINOR_AT = BYTES(BEFORE_MINOR),
 	EVENT_LEAD_COPY = 80, /* what is copied, whatever counts */
 	LEAD_COPY = 96,       /* the same for self-reports, which are rare */
-	PLAIN_NAME = 15,      /* with its head 16: one vector; no kernel name is longer */
+	PLAIN_NAME = 16,      /* one vector; no kernel name is longer */
 	UINT32_MAX_BYTES = 5,
 	UINT64_MAX_BYTES = 9,
 };
@@ -110,9 +110,8 @@ _Static_assert(BYTES(LONGEST_LEAD) + UINT32_MAX_BYTES + BYTES(KEY_GUEST_COMM) + 
 		       CELLOS_ENCODED_FRAME_MAX_BYTES,
 	       "no fixed store ends beyond the bound");
 _Static_assert(PLAIN_NAME <= CELLOS_GUEST_COMM_MAX_CHARS, "a plain name is never too long");
-_Static_assert(offsetof(struct cellos_probe_event, guest_comm) ==
-		       offsetof(struct cellos_probe_event, guest_comm_len) + 1,
-	       "length and name are one load");
+_Static_assert(PLAIN_NAME <= sizeof(((struct cellos_probe_event *)NULL)->guest_comm),
+	       "a plain name can be read whole");
 
 /* ---- stores --------------------------------------------------------------------------------- */
 
@@ -152,7 +151,7 @@ static inline void store_le32(uint8_t *out, uint32_t value)
 	memcpy(out, &value, sizeof(value));
 }
 
-/* The borrow of a subtraction: gcc adds it up in one instruction, a comparison takes it three. */
+/* The borrow of a subtraction, which the next subtraction can take along. */
 static inline unsigned below(uint64_t value, uint64_t limit)
 {
 	uint64_t difference;
@@ -160,11 +159,25 @@ static inline unsigned below(uint64_t value, uint64_t limit)
 	return __builtin_sub_overflow(value, limit, &difference);
 }
 
+/*
+ * Hides where a value comes from, so that the compiler takes the steps as written: gcc would turn
+ * each borrow into a number of its own first, and would compute the lead's place twice.
+ */
+#define AS_WRITTEN(value) __asm__("" : "+r"(value))
+
 /* The shortest form by size class: 0 in the head, 1..4 with 1, 2, 4 or 8 bytes behind it. */
 static inline unsigned class_of(uint64_t value)
 {
-	return 4 - below(value, IN_HEAD) - below(value, UINT64_C(1) << 8) -
-	       below(value, UINT64_C(1) << 16) - below(value, UINT64_C(1) << 32);
+	unsigned class = 4;
+
+	class -= below(value, IN_HEAD);
+	AS_WRITTEN(class);
+	class -= below(value, UINT64_C(1) << 8);
+	AS_WRITTEN(class);
+	class -= below(value, UINT64_C(1) << 16);
+	AS_WRITTEN(class);
+	class -= below(value, UINT64_C(1) << 32);
+	return class;
 }
 
 #define WORD(a, b, c, d, e, f, g, h)                                                               \
@@ -205,16 +218,11 @@ static inline size_t put_pid(uint8_t *out, uint32_t value)
 	return bytes;
 }
 
-/* Head and name as one vector: in the event the length stands right before the name. */
+/* 16 bytes are readable whatever the length. */
 static inline size_t put_plain_name(uint8_t *out, const struct cellos_probe_event *event)
 {
-	typedef uint8_t vector __attribute__((vector_size(16)));
-	vector name;
-
-	memcpy(&name, (const uint8_t *)event + offsetof(struct cellos_probe_event, guest_comm_len),
-	       sizeof(name));
-	name |= (vector){MAJOR_TEXT};
-	memcpy(out, &name, sizeof(name));
+	out[0] = (uint8_t)(MAJOR_TEXT | event->guest_comm_len);
+	copy16(out + 1, event->guest_comm);
 	return 1 + (size_t)event->guest_comm_len;
 }
 
@@ -255,8 +263,10 @@ put(const struct cellos_probe_event *event, uint8_t *restrict out, size_t skip, 
 {
 	static const uint8_t comm_key[16] = KEY_GUEST_COMM;
 	const struct lead *lead = &leads[event->probe_source];
-	size_t at = lead->length - skip;
+	size_t at;
 
+	AS_WRITTEN(lead);
+	at = lead->length - skip;
 	copy_lead(out, lead->bytes + skip, event->probe_source >= CELLOS_SOURCE_EVENT_COUNT);
 	if (!plain) /* a plain event has the version that the lead has */
 		out[MINOR_AT - skip] = (uint8_t)event->content_version;

@@ -42,7 +42,8 @@ long cellos_utf8_count(const uint8_t *text, size_t length)
 	long characters = 0;
 
 	for (size_t at = 0; at < length; characters++) {
-		int step = cellos_utf8_step(text + at, length - at);
+		/* Nearly every character is ASCII: not worth a call each. */
+		int step = text[at] < 0x80 ? 1 : cellos_utf8_step(text + at, length - at);
 
 		if (step < 0)
 			return -1;

@@ -151,7 +151,11 @@ static void serve(struct host *host, int fd, size_t budget)
 	cellos_stream_init(&host->stream);
 	host->epochs++;
 	host->fresh = true;
-	while ((budget == 0 || total < budget) && (n = read(fd, piece, sizeof(piece))) > 0) {
+	/* Once the producers have stopped nobody hangs up any more: what the sender says last, and
+	 * waits to see read, would go with the connection. */
+	while ((budget == 0 || total < budget ||
+		atomic_load_explicit(&producers_stop, memory_order_relaxed)) &&
+	       (n = read(fd, piece, sizeof(piece))) > 0) {
 		total += (size_t)n;
 		cellos_stream_feed(&host->stream, piece, (size_t)n);
 		while (cellos_stream_next(&host->stream, &frame, &length) == CELLOS_STREAM_FRAME)

@@ -230,6 +230,24 @@ class Trouble(lib.Case):
         self.assertEqual(read + lost, stats["sent"])
         self.assertEqual(stats["sent"] + stats["lanes"]["fs"]["q"], offered)
 
+    def test_a_goodbye_that_nobody_read_is_said_again(self):
+        host = self.breaking_host()
+        agent = self.agent_on()
+        connection = host.accept()
+        self.assertEqual(lib.split_heartbeat(lib.decode_stream(connection.recv(65536))[0][0]), (1, 0))
+        self.touch_many(0, 25)
+        self.produced(agent, 25)
+        agent.process.send_signal(signal.SIGTERM)
+        goodbye = b"0:25"
+        lib.wait_until(lambda: goodbye in connection.recv(1 << 20, socket.MSG_PEEK), "the goodbye")
+        connection.close()  # with everything unread
+        again = host.accept()
+        frames, rest = lib.decode_stream(self.read_all(again))
+        again.close()
+        agent.finish()
+        self.assertEqual(rest, b"")
+        self.assertEqual([lib.split_heartbeat(f) for f in frames], [(2, 25), (0, 25)])
+
     def test_one_byte_at_a_time_is_only_slow(self):
         host = self.breaking_host()
         agent = self.agent_on()

@@ -4,7 +4,7 @@
 #
 # coverage.sh [BUILD-DIR] [TARGET...]: replays each corpus in a build of its own that counts lines, and
 # fails when a source named in coverage.list is reached by less than 95 % of its lines, or is not
-# built. Without targets: all of the list. Needs gcc and gcov.
+# built. Without targets: all of the list. Needs gcc, gcov and ninja.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -21,6 +21,10 @@ complain() {
 # Lines of coverage.list that are wanted: all, or those of the targets on the command line.
 wanted() {
 	if [ $# -eq 0 ]; then
+		for source in "$here"/fuzz_*.c; do
+			target=$(basename "$source" .c)
+			grep -q "^$target " "$here/coverage.list" || complain "find $target in coverage.list"
+		done
 		grep -v '^#' "$here/coverage.list"
 	else
 		for target; do
@@ -39,7 +43,7 @@ percent() {
 }
 
 list=$(wanted "$@")
-cmake -S "$root" -B "$build" -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_COMPILER=gcc \
+cmake -S "$root" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_COMPILER=gcc \
 	-DCMAKE_C_FLAGS=--coverage -DCELLOS_BUILD_BENCH=OFF >"$build.log" 2>&1 ||
 	{ cat "$build.log" >&2; complain "configure $build"; }
 # shellcheck disable=SC2046 # one word per target

@@ -36,6 +36,21 @@ static void check_accepted(const struct agent_options *o)
 		demand(o->probe.watch_paths[i][0] != '\0');
 }
 
+/* The help text stays inside whatever room it is given, and says how much it wants. */
+static void check_help(size_t room)
+{
+	size_t wanted = agent_options_help(NULL, 0);
+	char *out = malloc(room);
+
+	if (out == NULL)
+		return;
+	demand(agent_options_help(out, room) == wanted);
+	demand(memchr(out, '\0', room) != NULL);
+	if (room > wanted)
+		demand(strlen(out) == wanted);
+	free(out);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct agent_options options;
@@ -46,7 +61,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (text == NULL)
 		return 0;
-	memcpy(text, data, size);
+	if (size > 0) /* the fuzzer's empty input may have no address */
+		memcpy(text, data, size);
 	text[size] = '\0';
 	for (char *at = text; at != NULL && count <= MAX_WORDS;) {
 		char *end = strchr(at, '\n');
@@ -59,6 +75,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	words[count] = NULL;
 	if (agent_options_parse(count, words, &options, message) == 0) {
 		demand(message[0] == '\0');
+		if (options.help)
+			check_help(1 + size * 97 % 8192);
 		if (!options.help && !options.version)
 			check_accepted(&options);
 	} else {

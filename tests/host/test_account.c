@@ -278,6 +278,10 @@ Test(account, rows)
 		{"+ h9=1:0 d9=pq:9999999999999 d9=pq:0 d9=pq:1 -",
 		 "beat(1,0) drop(pq,9999999999999) drop(pq,10000000000000) "
 		 "drop(pq,10000000000001) ended(0)"},
+		/* three times round */
+		{"+ h9=1:0 d9=pq:9999999999999 d9=pq:4 d9=pq:3 d9=pq:4 -",
+		 "beat(1,0) drop(pq,9999999999999) drop(pq,10000000000004) "
+		 "drop(pq,20000000000003) drop(pq,20000000000004) ended(0)"},
 		/* every lane and reason is a row of its own */
 		{"+ h9=1:0 d9=pq:1 d9=fk:2 d9=co:3 d9=ns:4 d9=px:5 -",
 		 "beat(1,0) drop(pq,1) drop(fk,2) drop(co,3) drop(ns,4) drop(px,5) ended(0)"},
@@ -295,7 +299,10 @@ Test(account, joining)
 		 "drop(nq,1) drop(pq,8) ended(501)"},
 		{"+ h9=3:0 d9=pq:7 x t d9=cq:9 -",
 		 "joined(0) beat(3,0) drop0(pq,7) bad(NotMap5,1) drop(cq,9) ended(1)"},
-		/* the baseline ends with the connection */
+		/* the baseline ends with the next heartbeat, and with another agent */
+		{"+ h9=3:5 h9=3:5 d9=pq:7 -", "joined(5) beat(3,5) beat(3,5) drop(pq,7) ended(5)"},
+		{"+ h9=3:5 d8=pq:7 -", "joined(5) beat(3,5) ended(5) restart drop(pq,7) ended(0)"},
+		/* and with the connection */
 		{"+ h9=3:5 - + h9=4:5 d9=pq:7 -",
 		 "joined(5) beat(3,5) ended(5) beat(4,5) drop(pq,7) ended(5)"},
 		/* joined without limit: nothing is known to compare with */
@@ -328,6 +335,7 @@ Test(account, another_agent)
 		{"+ h9=1:0 h9=1:5000000 h9=1:5000000 -",
 		 "beat(1,0) ended(0) restart lost(1,5000000) beat(1,5000000) beat(1,5000000) "
 		 "ended(5000000)"},
+		{"+ h9=1:0 h8=3:0 h8=0:0 -", "beat(1,0) ended(0) restart beat(3,0) bye(0)"},
 		/* a goodbye can be another agent's, too */
 		{"+ h9=1:0 e - + h8=0:7 -", "beat(1,0) ended(1) restart lost(0,7) bye(7)"},
 	};
@@ -395,9 +403,11 @@ Test(account, bad_frames_are_told_as_totals)
 Test(account, totals)
 {
 	static const struct story story = {
-		"+ h9=1:0 d9=pq:5 e e x - + h9=2:7 d9=pq:6 h9=0:7 - + h8=1:0 d8=pq:2 d8=fk:1 e c - "
+		"+ h9=1:0 d9=pq:5 e e x - + h9=2:7 h9=2:7 d9=pq:6 h9=0:7 - + h8=1:0 d8=pq:2 "
+		"d8=fk:1 e c - "
 		"+ -",
-		"beat(1,0) drop(pq,5) bad(NotMap5,1) ended(3) lost(2,4) beat(2,7) drop(pq,6) "
+		"beat(1,0) drop(pq,5) bad(NotMap5,1) ended(3) lost(2,4) beat(2,7) beat(2,7) "
+		"drop(pq,6) "
 		"bye(7) "
 		"restart beat(1,0) drop(pq,2) drop(fk,1) contested(1) ended(1)"};
 	struct host_account a = play_story(&story);

@@ -96,11 +96,14 @@ class Lines:
 
 
 class Receiver:
+    started = []  # so that a check that fails leaves none behind
+
     def __init__(self, *options, stdout=subprocess.PIPE, listen="unix:s", path="s"):
         self.path = path
         self.process = subprocess.Popen(
             [RECEIVER, "--listen", listen, "--verbose", *options], stdout=stdout,
             stderr=subprocess.PIPE)
+        Receiver.started.append(self.process)
         self.words = Lines(self.process.stderr)
         self.expect_word("listening")
         if self.process.stdout:
@@ -112,6 +115,8 @@ class Receiver:
 
     def connect(self):
         s = socket.socket(socket.AF_UNIX)
+        # Much can stand between the two; where the system allows less, a little less is tried.
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 << 20)
         s.settimeout(LIMIT)
         s.connect(self.path)
         return s
@@ -156,6 +161,38 @@ def expect_closed(s):
         pass
 
 
+def fill(s, quiet=1.0):
+    """Sends events until no byte is taken for `quiet` seconds: events begun, bytes unsent."""
+    s.setblocking(False)
+    pending, sent, made = b"", 0, 0
+    quiet_since = time.monotonic()
+    while time.monotonic() - quiet_since < quiet:
+        if not pending:
+            pending = events(made, 200)
+            made += 200
+        if not select.select([], [s], [], quiet / 5)[1]:
+            continue
+        try:
+            n = s.send(pending)
+        except BlockingIOError:
+            continue
+        pending = pending[n:]
+        sent += n
+        quiet_since = time.monotonic()
+        assert sent < 64 << 20, "the receiver swallows everything"
+    s.setblocking(True)
+    return made, pending
+
+
+def whole_events(made, pending):
+    """How many of `made` events were sent whole when `pending` is what was not."""
+    count, left = made, len(pending)
+    while left > 0:
+        count -= 1
+        left -= len(events(count, 1))
+    return count
+
+
 # ---- streams ------------------------------------------------------------------------------------
 
 
@@ -188,6 +225,20 @@ def test_one_byte_at_a_time():
     lines = r.end(None)
     assert times(lines) == [0, 1, 2], lines
     assert lines[-1]["frames"] == 3 and lines[-1]["bad"] == {}, lines[-1]
+
+
+def test_an_event_is_not_kept_waiting():
+    r = Receiver()
+    s = r.connect()
+    waits = []
+    for ns in range(31):
+        began = time.monotonic()
+        s.sendall(events(ns, 1))
+        r.expect(event(ns))
+        waits.append(time.monotonic() - began)
+    # The clock ticks each 100 ms; a busy machine may delay some, not the most.
+    assert sorted(waits)[15] < 0.05, "events wait for the clock: %r" % waits
+    r.end()
 
 
 def test_broken_connections():
@@ -279,18 +330,7 @@ def test_the_first_is_read_to_its_end_before_it_counts_as_dead():
     r.expect(report("heartbeat", epoch=1, sent=0))
     # All of it happens while the receiver is away: then it finds both at once.
     r.process.send_signal(signal.SIGSTOP)
-    first.setblocking(False)
-    sent = 0
-    try:
-        while True:
-            piece = events(sent, 100)
-            n = first.send(piece)
-            assert n % len(piece) == 0 or n < len(piece)
-            if n < len(piece):
-                break  # a cut frame at the end: neither event nor error
-            sent += 100
-    except BlockingIOError:
-        pass
+    sent, _ = fill(first, 0.1)
     first.close()
     second = r.connect()
     second.sendall(beat(2, 10**6))
@@ -302,7 +342,8 @@ def test_the_first_is_read_to_its_end_before_it_counts_as_dead():
         if line.get("report") == "ended_without_goodbye":
             break
         got.append(line["guest_monotonic_ns"])
-    assert sent > 1000 and got[:sent] == list(range(sent)), (sent, len(got))
+    assert sent - 200 <= len(got) <= sent and len(got) > 1000, (sent, len(got))
+    assert got == list(range(len(got)))
     assert line["complete_up_to"] == len(got)
     r.expect(report("lost_in_flight", epoch=2, count=10**6 - len(got)))
     r.end()
@@ -315,12 +356,17 @@ def test_sigterm_still_reads_what_has_arrived():
         s.sendall(beat(1, 0))
         r.expect(report("heartbeat", epoch=1, sent=0))
         r.process.send_signal(signal.SIGSTOP)
-        s.sendall(events(0, 500))
+        s.sendall(b"\3\0\0\0abc")
+        made, pending = fill(s, 0.1)
         r.process.send_signal(how)
         r.process.send_signal(signal.SIGCONT)
         lines = r.end(None)
-        assert times(lines) == list(range(500)), len(lines)
-        assert lines[-1]["frames"] == 500, lines[-1]
+        count = whole_events(made, pending)
+        assert times(lines) == list(range(count)), (len(lines), count)
+        # Told while the rest is read or behind it, whichever the clock says; told once in any case.
+        bad = [line for line in lines if line.get("report") == "bad_frame"]
+        assert bad == [report("bad_frame", error="NotMap5", count=1)], bad
+        assert lines[-1]["frames"] == count + 1, lines[-1]
 
 
 def test_exit_on_close():
@@ -380,7 +426,7 @@ def test_out_of_descriptors():
     resource.prlimit(r.process.pid, resource.RLIMIT_NOFILE, (0, hard))
     other = r.connect()
     r.expect_word("cannot accept a connection: Too many open files")
-    before = cpu_ticks(r.process.pid)
+    expect_quiet(r)
     s.sendall(beat(1, 0))  # the live one goes on
     r.expect(report("heartbeat", epoch=1, sent=0))
     s.close()
@@ -388,7 +434,6 @@ def test_out_of_descriptors():
     r.expect(report("ended_without_goodbye", complete_up_to=0))
     resource.prlimit(r.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
     r.expect_word("connection accepted")
-    assert cpu_ticks(r.process.pid) - before <= 20, "it span"
     other.sendall(beat(2, 0))
     r.expect(report("heartbeat", epoch=2, sent=0))
     r.end()
@@ -411,27 +456,12 @@ def cpu_ticks(pid):
     return int(fields[11]) + int(fields[12])
 
 
-def fill(s):
-    """Sends events until no byte is taken for a second: how many were begun, the unsent rest."""
-    s.setblocking(False)
-    pending, sent, made = b"", 0, 0
-    quiet_since = time.monotonic()
-    while time.monotonic() - quiet_since < 1:
-        if not pending:
-            pending = events(made, 200)
-            made += 200
-        if not select.select([], [s], [], 0.2)[1]:
-            continue
-        try:
-            n = s.send(pending)
-        except BlockingIOError:
-            continue
-        pending = pending[n:]
-        sent += n
-        quiet_since = time.monotonic()
-        assert sent < 64 << 20, "the receiver swallows everything"
-    s.setblocking(True)
-    return made, pending
+def expect_quiet(r):
+    """Half a second in which it could spin, and does not: of 50 ticks it takes few."""
+    before = cpu_ticks(r.process.pid)
+    time.sleep(0.5)
+    used = cpu_ticks(r.process.pid) - before
+    assert used <= 10, "it spins: %d ticks" % used
 
 
 def test_stalled_output():
@@ -441,10 +471,9 @@ def test_stalled_output():
     s.sendall(beat(1, 0))
     made, pending = fill(s)
     assert status_of(r.process.pid, "VmRSS") < 32 * 1024
-    before = cpu_ticks(r.process.pid)
     other = r.connect()  # knocking is answered all the same
     expect_closed(other)
-    assert cpu_ticks(r.process.pid) - before <= 20, "it span"
+    expect_quiet(r)
     writer = os.fork()
     if writer == 0:
         s.sendall(pending + beat(0, made))
@@ -465,8 +494,7 @@ def test_a_knock_while_the_output_is_stalled_and_the_first_is_dead():
     s.close()
     second = r.connect()
     second.sendall(beat(2, made) + beat(0, made))
-    time.sleep(0.3)  # time to spin, if it would
-    assert cpu_ticks(r.process.pid) < 100, "it spins"
+    expect_quiet(r)
     got = []
     while True:
         line = r.next()
@@ -475,11 +503,9 @@ def test_a_knock_while_the_output_is_stalled_and_the_first_is_dead():
             break
         got.append(line)
     got = times(got)
-    # Whole frames all arrived; the one that was cut, and the unsent ones behind it, did not.
-    whole = len(events(0, made)) - len(pending)
-    assert len(events(0, len(got))) <= whole < len(events(0, len(got) + 1)), (len(got), made)
-    assert got == list(range(len(got)))
+    assert got == list(range(whole_events(made, pending))), (len(got), made)
     assert line == report("goodbye", sent=made)
+    expect_quiet(r)
     second.close()
     r.end()
 
@@ -583,4 +609,9 @@ def main():
             os.chdir("/")
 
 
-main()
+try:
+    main()
+finally:
+    for started in Receiver.started:
+        if started.poll() is None:
+            started.kill()

@@ -20,6 +20,7 @@
 
 static char base[64], file[80];
 static atomic_bool enough;
+static unsigned slow_stops; /* of more than half a second */
 
 static void *make_changes(void *unused)
 {
@@ -80,14 +81,7 @@ static void one_round(struct rig *rigs, unsigned round)
 	for (size_t at = 0; at < cellos_probe_count; at++) {
 		uint64_t took = rig_stop(&rigs[at]);
 
-#ifdef CELLOS_SANITIZED
-		took /= 20;
-#endif
-		if (took > 50000000)
-			fprintf(stderr, "%s took %llu ns to stop\n", rigs[at].probe->name,
-				(unsigned long long)took);
-		/* A busy machine may be late by itself; what a probe waits for would be longer. */
-		RIG_CHECK(took < 500000000);
+		slow_stops += took > 500000000;
 		check_account(&rigs[at]);
 		rig_free(&rigs[at]);
 	}
@@ -105,6 +99,9 @@ int main(int argc, char **argv)
 	RIG_CHECK(pthread_create(&maker, NULL, make_changes, NULL) == 0);
 	for (unsigned round = 0; round < rounds; round++)
 		one_round(rigs, round);
+	/* A busy machine may be late now and then; what a probe waits for would be late each time.
+	 */
+	RIG_CHECK(slow_stops <= rounds / 4);
 	atomic_store(&enough, true);
 	RIG_CHECK(pthread_join(maker, NULL) == 0);
 	rig_remove_tree(base);

@@ -133,24 +133,29 @@ struct observer {
 };
 
 /* What must hold at any moment, however old the values are. */
+static void look(struct cellos_queue *queue, unsigned lane, struct cellos_lane_counters *before)
+{
+	struct cellos_lane_counters now;
+
+	cellos_lane_read(cellos_queue_lane(queue, lane), &now);
+	CHECK(now.in_queue <= cellos_queue_depth(queue), "%lu in queue", now.in_queue);
+	CHECK(now.high_water <= cellos_queue_depth(queue), "high water %lu", now.high_water);
+	CHECK(now.taken >= before->taken, "taken fell");
+	CHECK(now.produced >= before->produced, "produced fell");
+	CHECK(now.high_water >= before->high_water, "high water fell");
+	*before = now;
+}
+
 static void *observe(void *argument)
 {
 	struct observer *o = argument;
-	struct cellos_lane_counters before[CELLOS_QUEUE_MAX_LANES] = {0}, now;
+	struct cellos_lane_counters before[CELLOS_QUEUE_MAX_LANES] = {0};
 
+	/* Many looks in a row, so that some are interrupted half-way. */
 	while (atomic_load(&running) != 0) {
-		for (unsigned i = 0; i < o->lanes; i++) {
-			cellos_lane_read(cellos_queue_lane(o->queue, i), &now);
-			CHECK(now.in_queue <= cellos_queue_depth(o->queue), "%lu in queue",
-			      now.in_queue);
-			CHECK(now.high_water <= cellos_queue_depth(o->queue), "high water %lu",
-			      now.high_water);
-			CHECK(now.taken >= before[i].taken, "taken fell");
-			CHECK(now.produced >= before[i].produced, "produced fell");
-			CHECK(now.high_water >= before[i].high_water, "high water fell");
-			before[i] = now;
-		}
-		o->reads++;
+		for (unsigned i = 0; i < 100000; i++)
+			look(o->queue, i % o->lanes, &before[i % o->lanes]);
+		o->reads += 100000;
 		sched_yield();
 	}
 	return NULL;

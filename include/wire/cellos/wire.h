@@ -100,7 +100,10 @@ enum cellos_wire_field {
 	CELLOS_FIELD_COUNT
 };
 
-/* The details of a failure. Only the members named for its status are set; the rest is zero. */
+/*
+ * The details of a failure. Only the members named for its status are set; the rest is zero. A call
+ * that succeeds leaves it as it was.
+ */
 struct cellos_wire_error {
 	enum cellos_wire_status status;
 	enum cellos_wire_field field; /* FieldType, IntegerOverflow, InvalidUtf8, MissingField */
@@ -112,7 +115,8 @@ struct cellos_wire_error {
 	uint32_t declared;            /* FrameTruncated: body bytes declared */
 	uint32_t actual;              /* FrameTruncated: body bytes there */
 	size_t needed;                /* BufferTooSmall: bytes the whole output takes */
-	const char *text;             /* UnknownProbeSource: borrowed from the input, no NUL */
+	const char *text;             /* UnknownProbeSource: borrowed from the input, no NUL; NULL
+					 when encoding, which has no text */
 	size_t text_length;           /* UnknownProbeSource */
 };
 
@@ -129,8 +133,8 @@ CELLOS_EXPORT const char *cellos_wire_field_name(enum cellos_wire_field field);
  * is left, *length is 0 and `error` (may be NULL) tells why. `out` may be NULL when capacity is 0:
  * BufferTooSmall then measures. `event` and `out` must not overlap.
  *
- * Fails with: UnknownProbeSource, UnsupportedContentVersion, InvalidUtf8, FieldTooLong,
- * BufferTooSmall. The content is looked at first, the space last.
+ * Fails with, in this order: UnsupportedContentVersion, UnknownProbeSource, InvalidUtf8,
+ * FieldTooLong, BufferTooSmall. The content is looked at first, the space last.
  */
 CELLOS_EXPORT CELLOS_MUST_CHECK enum cellos_wire_status
 cellos_encode_event_body(const struct cellos_probe_event *event, uint8_t *out, size_t capacity,
