@@ -27,11 +27,11 @@ struct agent_options {
 	uint32_t queue_depth;                            /* as asked for; the queue rounds up */
 	uint32_t heartbeat_ms;
 	uint32_t drain_ms;
-	int ready_fd; /* -1: none */
-	int stats_fd; /* -1: none */
+	uint32_t fail_on_probe; /* 0 or 1 */
+	int ready_fd;           /* -1: none */
+	int stats_fd;           /* -1: none */
 	bool fork;
 	bool probe_report;
-	bool fail_on_probe;
 	bool verbose;
 	bool help;
 	bool version;
