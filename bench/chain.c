@@ -204,7 +204,7 @@ void chain_run(const struct chain_options *options, struct chain_result *result)
 	if (cellos_queue_create(&config.queue, CELLOS_LANE_COUNT, options->depth) != 0)
 		bench_die("no memory for the queue");
 	config.channel = reader.address;
-	if (sender_create(&sender, &config) != 0 || sender_start(sender) != 0)
+	if (sender_create(&sender, &config) != 0)
 		bench_die("the sender does not start");
 	start_producers(options, config.queue);
 	start = bench_now_ns();
@@ -216,8 +216,7 @@ void chain_run(const struct chain_options *options, struct chain_result *result)
 	result->submitting_ns = bench_now_ns() - start;
 	if (options->reader != READER_FAST)
 		reader_release(&reader);
-	sender_stop(sender);
-	if (sender_join(sender) != 0)
+	if (sender_stop(sender) != 0)
 		bench_die("the channel did not live to the end");
 	sender_read(sender, &sent);
 	reader_finish(&reader, &result->reader);

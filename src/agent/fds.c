@@ -47,7 +47,7 @@ int fd_own(int fd)
 	return result;
 }
 
-static uint64_t clock_ns(void)
+uint64_t clock_ns(void)
 {
 	struct timespec now;
 

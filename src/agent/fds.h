@@ -4,7 +4,8 @@
 /*
  * Descriptors that outlive arming. O_NONBLOCK and a terminal's flow control belong to the open file
  * description, which every dup shares: whoever holds another one could block us. So what the agent
- * keeps is opened anew where the kernel allows it. Main thread, but for fd_offer (any one thread).
+ * keeps is opened anew where the kernel allows it. Main thread, but for clock_ns (any)
+ * and fd_offer (any one thread).
  */
 #ifndef CELLOS_AGENT_FDS_H
 #define CELLOS_AGENT_FDS_H
@@ -14,6 +15,8 @@
 
 #include "cellos/export.h"
 
+/* CLOCK_MONOTONIC, in which every deadline of the agent is told. */
+uint64_t clock_ns(void);
 /* A close-on-exec duplicate above 2; the caller owns it. Or -errno. */
 CELLOS_MUST_CHECK int fd_keep(int fd);
 /*
@@ -22,8 +25,8 @@ CELLOS_MUST_CHECK int fd_keep(int fd);
  */
 CELLOS_MUST_CHECK int fd_own(int fd);
 /*
- * Writes the whole text or, when the reader does not keep up until `deadline_ns` (CLOCK_MONOTONIC;
- * 0 = do not wait at all), stops. 0, or -errno (-EAGAIN: it would have blocked).
+ * Writes the whole text or, when the reader does not keep up until `deadline_ns` (0 = do
+ * not wait at all), stops. 0, or -errno (-EAGAIN: it would have blocked).
  */
 int fd_offer(int fd, const char *text, size_t length, uint64_t deadline_ns);
 /* 0..2 become /dev/null. 0 or -errno. */

@@ -13,39 +13,28 @@
 
 #include <string.h>
 
-void ledger_init(struct ledger *ledger, uint64_t interval_ns)
-{
-	memset(ledger, 0, sizeof(*ledger));
-	ledger->interval_ns = interval_ns;
-}
-
 void ledger_connected(struct ledger *ledger, uint64_t now_ns)
 {
 	/* 1..99999, then 1 again: 0 is the goodbye's. */
 	ledger->epoch = ledger->epoch % (uint32_t)(CELLOS_EPOCH_MODULUS - 1) + 1;
 	ledger->heartbeat_owed = true;
 	ledger->heartbeat_ns = now_ns;
-	for (unsigned lane = 0; lane < CELLOS_LANE_COUNT; lane++)
-		for (unsigned reason = 0; reason < CELLOS_DROP_COUNT; reason++)
-			ledger->rows[lane][reason].owed = true;
+	memset(ledger->rows, 0, sizeof(ledger->rows));
 }
 
-static bool row_is_due(const struct ledger *ledger, const struct ledger_row *row, uint64_t count,
-		       uint64_t now_ns)
+/* When a row is due: 0 at once, UINT64_MAX not until it changes. */
+static uint64_t row_deadline(const struct ledger *ledger, const struct ledger_row *row,
+			     uint64_t count)
 {
-	if (count == 0)
-		return false;
-	if (row->owed || row->told == 0)
-		return true;
-	return count != row->told && now_ns - row->told_ns >= ledger->interval_ns;
+	if (count == row->told) /* both 0 as well */
+		return UINT64_MAX;
+	return row->told == 0 ? 0 : row->told_ns + ledger->interval_ns;
 }
 
-static void heartbeat(struct cellos_self_report *report, uint32_t epoch, uint64_t sent)
+static struct cellos_self_report heartbeat(uint32_t epoch, uint64_t sent)
 {
-	memset(report, 0, sizeof(*report));
-	report->source = CELLOS_SOURCE_TELEMETRY_HEARTBEAT;
-	report->epoch = epoch;
-	report->count = sent;
+	return (struct cellos_self_report){
+		.source = CELLOS_SOURCE_TELEMETRY_HEARTBEAT, .epoch = epoch, .count = sent};
 }
 
 size_t ledger_due(const struct ledger *ledger, uint64_t now_ns, const ledger_counts counts,
@@ -55,37 +44,33 @@ size_t ledger_due(const struct ledger *ledger, uint64_t now_ns, const ledger_cou
 
 	/* Also in front of a goodbye: a connection begins with a heartbeat, however short it is. */
 	if (max > 0 && (ledger->heartbeat_owed || (!goodbye && now_ns >= ledger->heartbeat_ns)))
-		heartbeat(&out[used++], ledger->epoch, sent);
+		out[used++] = heartbeat(ledger->epoch, sent);
 	for (unsigned lane = 0; lane < CELLOS_LANE_COUNT; lane++) {
 		for (unsigned reason = 0; reason < CELLOS_DROP_COUNT; reason++) {
 			uint64_t count = counts[lane][reason];
 
 			if (used == max)
 				return used;
-			if (!(goodbye && count != 0) &&
-			    !row_is_due(ledger, &ledger->rows[lane][reason], count, now_ns))
-				continue;
-			memset(&out[used], 0, sizeof(out[used]));
-			out[used].source = CELLOS_SOURCE_TELEMETRY_DROPPED;
-			out[used].lane = (uint8_t)lane;
-			out[used].reason = (uint8_t)reason;
-			out[used].count = count;
-			used++;
+			if ((goodbye && count != 0) ||
+			    row_deadline(ledger, &ledger->rows[lane][reason], count) <= now_ns)
+				out[used++] = (struct cellos_self_report){
+					.source = CELLOS_SOURCE_TELEMETRY_DROPPED,
+					.lane = (uint8_t)lane,
+					.reason = (uint8_t)reason,
+					.count = count,
+				};
 		}
 	}
 	if (goodbye && used < max)
-		heartbeat(&out[used++], 0, sent);
+		out[used++] = heartbeat(0, sent);
 	return used;
 }
 
 void ledger_told(struct ledger *ledger, uint64_t now_ns, const struct cellos_self_report *report)
 {
-	struct ledger_row *row = &ledger->rows[report->lane][report->reason];
-
 	if (report->source == CELLOS_SOURCE_TELEMETRY_DROPPED) {
-		row->told = report->count;
-		row->told_ns = now_ns;
-		row->owed = false;
+		ledger->rows[report->lane][report->reason] =
+			(struct ledger_row){.told = report->count, .told_ns = now_ns};
 		return;
 	}
 	ledger->heartbeat_owed = false;
@@ -100,14 +85,9 @@ uint64_t ledger_deadline(const struct ledger *ledger, const ledger_counts counts
 
 	for (unsigned lane = 0; lane < CELLOS_LANE_COUNT; lane++) {
 		for (unsigned reason = 0; reason < CELLOS_DROP_COUNT; reason++) {
-			const struct ledger_row *row = &ledger->rows[lane][reason];
-			uint64_t count = counts[lane][reason];
-			uint64_t at = row->told_ns + ledger->interval_ns;
+			uint64_t at = row_deadline(ledger, &ledger->rows[lane][reason],
+						   counts[lane][reason]);
 
-			if (count == 0 || count == row->told)
-				continue;
-			if (row->told == 0)
-				return 0;
 			if (at < deadline)
 				deadline = at;
 		}

@@ -18,11 +18,11 @@
 #include "cellos/wire.h"
 
 struct ledger_row {
-	uint64_t told;    /* the count the host was told last */
+	uint64_t told;    /* the count this connection was told last; 0: none yet */
 	uint64_t told_ns; /* and when */
-	bool owed;        /* a new connection has not been told yet */
 };
 
+/* All zero but for the interval: no connection yet. */
 struct ledger {
 	uint64_t interval_ns;
 	uint64_t heartbeat_ns; /* when the next one is due */
@@ -34,7 +34,6 @@ struct ledger {
 /* Totals as they stand now. */
 typedef uint64_t ledger_counts[CELLOS_LANE_COUNT][CELLOS_DROP_COUNT];
 
-void ledger_init(struct ledger *ledger, uint64_t interval_ns);
 /* A connection opened: a new epoch, a heartbeat at once, every row that is not 0 behind it. */
 void ledger_connected(struct ledger *ledger, uint64_t now_ns);
 /*

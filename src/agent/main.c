@@ -25,7 +25,6 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "fds.h"
@@ -38,29 +37,19 @@ enum { EXIT_DONE = 0, EXIT_RUNTIME = 1, EXIT_USAGE = 2 };
 
 #define MAX_PROBES 8
 
-struct running_probe {
-	const struct cellos_probe *probe;
-	struct cellos_probe_env env;
-	struct cellos_probe_status status;
-	void *state; /* owned: state_bytes of anonymous memory */
-	size_t state_bytes;
-	pthread_t thread;
-	bool started;
-};
-
 struct agent {
+	/* Its descriptors are ours, and above 2, once keep_descriptors has been there. */
 	struct agent_options options;
 	struct cellos_queue *queue; /* owned */
 	struct sender *sender;      /* owned */
 	struct running_probe probes[MAX_PROBES];
-	size_t probe_count;
-	int stop_fd;   /* owned: readable once the probes shall end */
-	int notify_fd; /* owned: the sender has lost its channel for good */
-	int signal_fd; /* owned */
-	int ready_fd;  /* owned until ready; -1 */
-	int stats_fd;  /* owned; -1 */
-	int parent_fd; /* owned until ready: --fork's pipe; -1 */
-	bool verbose;
+	size_t probe_count; /* the first so many are chosen, */
+	size_t armed;       /* arm was called for, and disarm is due to, */
+	size_t started;     /* have a thread */
+	int stop_fd;        /* owned: readable once the probes shall end */
+	int notify_fd;      /* owned: the sender has lost its channel for good */
+	int signal_fd;      /* owned */
+	int parent_fd;      /* owned until ready: --fork's pipe; -1 */
 };
 
 /* ---- diagnostics ---------------------------------------------------------------------------- */
@@ -73,22 +62,20 @@ static _Atomic unsigned diagnostics_lost;
 __attribute__((format(printf, 1, 2))) static void tell(const char *format, ...)
 {
 	int fd = atomic_load_explicit(&diagnostics_fd, memory_order_relaxed);
-	char line[AGENT_MESSAGE_BYTES + 64];
+	char text[AGENT_MESSAGE_BYTES], more[40] = "", line[sizeof(text) + sizeof(more) + 20];
 	va_list arguments;
-	int length = snprintf(line, sizeof(line), "cellos-telemetry: ");
 	unsigned lost;
+	int length;
 
 	if (fd < 0)
 		return;
 	va_start(arguments, format);
-	length += vsnprintf(line + length, sizeof(line) - 40 - (size_t)length, format, arguments);
+	vsnprintf(text, sizeof(text), format, arguments);
 	va_end(arguments);
-	if (length > (int)sizeof(line) - 41)
-		length = (int)sizeof(line) - 41;
 	lost = atomic_exchange_explicit(&diagnostics_lost, 0, memory_order_relaxed);
 	if (lost > 0)
-		length += snprintf(line + length, 39, " (%u lines before it lost)", lost);
-	line[length++] = '\n';
+		snprintf(more, sizeof(more), " (%u lines before it lost)", lost);
+	length = snprintf(line, sizeof(line), "cellos-telemetry: %s%s\n", text, more);
 	/* Never waits: a reader of diagnostics must not be able to hold us up. */
 	if (fd_offer(fd, line, (size_t)length, 0) < 0)
 		atomic_fetch_add_explicit(&diagnostics_lost, lost + 1, memory_order_relaxed);
@@ -98,12 +85,15 @@ static void say_for_sender(void *context, bool only_verbose, const char *line)
 {
 	const struct agent *agent = context;
 
-	if (!only_verbose || agent->verbose)
+	if (!only_verbose || agent->options.verbose)
 		tell("%s", line);
 }
 
-static int fail(const char *what, int error)
+/* What to exit with when `what` ended in `error` (-errno; not negative: it went well). */
+static int outcome(const char *what, int error)
 {
+	if (error >= 0)
+		return EXIT_DONE;
 	tell("cannot %s: %s", what, strerror(-error));
 	return EXIT_RUNTIME;
 }
@@ -136,30 +126,28 @@ static int arm_probe(struct agent *agent, struct running_probe *p)
 	p->env.agent_pid = (uint32_t)getpid();
 	p->status.surface = "none";
 	p->state_bytes = p->probe->state_bytes(&agent->options.probe);
-	if (p->state_bytes > 0) {
+	if (p->state_bytes > 0)
 		p->state = mmap(NULL, p->state_bytes, PROT_READ | PROT_WRITE,
 				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		if (p->state == MAP_FAILED) {
-			p->state = NULL;
-			return -errno;
-		}
-	}
+	if (p->state == MAP_FAILED)
+		return -errno;
 	p->probe->arm(p->state, &p->env, &p->status);
+	agent->armed++;
 	return 0;
 }
 
 /* All probes armed, or known not to be. EXIT_DONE, or what to exit with. */
 static int arm_probes(struct agent *agent)
 {
-	for (size_t i = 0; i < agent->probe_count; i++) {
-		struct running_probe *p = &agent->probes[i];
+	while (agent->armed < agent->probe_count) {
+		struct running_probe *p = &agent->probes[agent->armed];
 		int result = arm_probe(agent, p);
 
 		if (result < 0)
-			return fail("take memory for a probe", result);
+			return outcome("take memory for a probe", result);
 		if (p->status.failed)
 			tell("cannot arm probe %s: %s", p->probe->name, p->status.why);
-		else if (agent->verbose)
+		else if (agent->options.verbose)
 			tell("probe %s: %s, surface %s%s%s", p->probe->name,
 			     p->status.armed ? "armed" : "not armed", p->status.surface,
 			     p->status.why[0] != '\0' ? ": " : "", p->status.why);
@@ -171,102 +159,71 @@ static int arm_probes(struct agent *agent)
 
 static int start_probes(struct agent *agent)
 {
-	for (size_t i = 0; i < agent->probe_count; i++) {
-		struct running_probe *p = &agent->probes[i];
-		int result = thread_start(&p->thread, probe_body, p);
+	int result = 0;
 
-		if (result < 0)
-			return fail("start a probe's thread", result);
-		p->started = true;
+	while (result == 0 && agent->started < agent->armed) {
+		struct running_probe *p = &agent->probes[agent->started];
+
+		result = thread_start(&p->thread, probe_body, p);
+		if (result == 0)
+			agent->started++;
 	}
-	return EXIT_DONE;
+	return outcome("start a probe's thread", result);
 }
 
 static void stop_probes(struct agent *agent)
 {
 	(void)eventfd_write(agent->stop_fd, 1);
-	for (size_t i = 0; i < agent->probe_count; i++) {
+	for (size_t i = 0; i < agent->armed; i++) {
 		struct running_probe *p = &agent->probes[i];
 
-		if (p->started)
+		if (i < agent->started)
 			pthread_join(p->thread, NULL);
-		p->started = false;
-		if (p->state_bytes > 0 && p->state == NULL)
-			continue; /* never armed */
-		if (p->env.options != NULL)
-			p->probe->disarm(p->state, &p->env);
+		p->probe->disarm(p->state, &p->env);
 		if (p->state != NULL)
 			munmap(p->state, p->state_bytes);
-		p->state = NULL;
 	}
 }
 
-static size_t describe_probes(const struct agent *agent, struct report_probe out[MAX_PROBES])
-{
-	for (size_t i = 0; i < agent->probe_count; i++) {
-		const struct running_probe *p = &agent->probes[i];
+/* ---- stats and --probe-report --------------------------------------------------------------- */
 
-		out[i] = (struct report_probe){p->probe, &p->env, &p->status, p->state_bytes};
-	}
-	return agent->probe_count;
-}
-
-/* ---- --probe-report ------------------------------------------------------------------------- */
-
+/* Arms what there is, and prints a line for each probe that was. */
 static int report_probes(struct agent *agent)
 {
-	struct report_probe described[MAX_PROBES];
 	static char line[REPORT_BYTES];
-	int result = arm_probes(agent);
-	size_t count = describe_probes(agent, described);
+	int result = arm_probes(agent), written = 0;
 
-	for (size_t i = 0; i < count; i++) {
-		int written;
-
-		if (agent->probes[i].env.options == NULL)
-			break; /* the one before it made us stop */
-		written = fd_offer(STDOUT_FILENO, line, report_probe_line(line, &described[i]),
+	for (size_t i = 0; i < agent->armed && written == 0; i++)
+		written = fd_offer(STDOUT_FILENO, line, report_probe_line(line, &agent->probes[i]),
 				   UINT64_MAX);
-		if (written < 0) {
-			result = fail("write the probe report", written);
-			break;
-		}
-	}
-	stop_probes(agent);
-	return result;
+	return written < 0 ? outcome("write the probe report", written) : result;
 }
-
-/* ---- stats ---------------------------------------------------------------------------------- */
 
 static void write_stats(struct agent *agent, uint64_t patience_ns)
 {
 	static char line[REPORT_BYTES];
-	struct report_probe described[MAX_PROBES];
-	struct report_memory memory = {0};
-	struct timespec now;
-	size_t count, length;
-	int result;
+	size_t length;
 
-	if (agent->stats_fd < 0)
+	if (agent->options.stats_fd < 0)
 		return;
-	count = describe_probes(agent, described);
-	memory.queue_bytes = cellos_queue_bytes(agent->queue);
-	memory.sender_bytes = sender_bytes();
-	memory.stack_bytes = (count + 1) * AGENT_STACK_BYTES;
-	/* The kernel doubles what SO_SNDBUF asks for, socket(7). */
-	memory.kernel_bytes = 2 * CELLOS_CHANNEL_SEND_BUFFER_BYTES;
-	for (size_t i = 0; i < count; i++)
-		memory.kernel_bytes += described[i].status->kernel_bytes;
-	length = report_stats(line, (uint32_t)getpid(), agent->sender, agent->queue, described,
-			      count, &memory);
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	result = fd_offer(agent->stats_fd, line, length,
-			  (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec + patience_ns);
-	if (result < 0)
-		tell("cannot write the stats line: %s", strerror(-result));
+	length = report_stats(line, (uint32_t)getpid(), agent->sender, agent->queue, agent->probes,
+			      agent->probe_count);
+	(void)outcome("write the stats line",
+		      fd_offer(agent->options.stats_fd, line, length, clock_ns() + patience_ns));
 }
 
 /* ---- life ----------------------------------------------------------------------------------- */
+
+/* Puts a copy in the place of *fd. */
+static int keep(int *fd, int (*copy)(int fd))
+{
+	int given = *fd;
+
+	*fd = copy(given);
+	if (*fd >= 0 && given > 2)
+		close(given);
+	return *fd;
+}
 
 /* Descriptors named on the command line move above 2, and are nobody else's from then on. */
 static int keep_descriptors(struct agent *agent)
@@ -275,16 +232,12 @@ static int keep_descriptors(struct agent *agent)
 	int result = 0;
 
 	if (o->stats_fd >= 0)
-		result = agent->stats_fd = fd_own(o->stats_fd);
+		result = keep(&o->stats_fd, fd_own);
 	if (result >= 0 && o->ready_fd >= 0)
-		result = agent->ready_fd = fd_keep(o->ready_fd);
+		result = keep(&o->ready_fd, fd_keep);
 	if (result >= 0 && o->channel.kind == CELLOS_ADDRESS_FD && o->channel.fd <= 2)
-		result = o->channel.fd = fd_keep(o->channel.fd);
-	if (result >= 0 && o->ready_fd > 2)
-		close(o->ready_fd);
-	if (result >= 0 && o->stats_fd > 2)
-		close(o->stats_fd);
-	return result < 0 ? fail("keep a descriptor", result) : EXIT_DONE;
+		result = keep(&o->channel.fd, fd_keep);
+	return outcome("keep a descriptor", result);
 }
 
 /*
@@ -298,11 +251,13 @@ static int fork_off(struct agent *agent)
 	pid_t child;
 	int status = 0;
 
+	if (!agent->options.fork)
+		return EXIT_DONE;
 	if (pipe2(ends, O_CLOEXEC) < 0)
-		return fail("make a pipe", -errno);
+		return outcome("make a pipe", -errno);
 	child = fork();
 	if (child < 0)
-		return fail("fork", -errno);
+		return outcome("fork", -errno);
 	if (child == 0) {
 		close(ends[0]);
 		agent->parent_fd = ends[1];
@@ -322,15 +277,12 @@ static int fork_off(struct agent *agent)
 /* Every signal but those that a fault of ours raises: those must still end us where they stand. */
 static int block_signals(struct agent *agent)
 {
+	static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP};
 	sigset_t blocked, taken;
 
 	sigfillset(&blocked);
-	sigdelset(&blocked, SIGSEGV);
-	sigdelset(&blocked, SIGBUS);
-	sigdelset(&blocked, SIGFPE);
-	sigdelset(&blocked, SIGILL);
-	sigdelset(&blocked, SIGABRT);
-	sigdelset(&blocked, SIGTRAP);
+	for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
+		sigdelset(&blocked, faults[i]);
 	sigprocmask(SIG_SETMASK, &blocked, NULL);
 	sigemptyset(&taken);
 	sigaddset(&taken, SIGTERM);
@@ -340,7 +292,7 @@ static int block_signals(struct agent *agent)
 	agent->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	agent->notify_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (agent->signal_fd < 0 || agent->stop_fd < 0 || agent->notify_fd < 0)
-		return fail("make descriptors", -errno);
+		return outcome("make descriptors", -errno);
 	return EXIT_DONE;
 }
 
@@ -350,7 +302,7 @@ static int make_queue(struct agent *agent)
 	int result = cellos_queue_create(&agent->queue, CELLOS_LANE_COUNT, asked);
 
 	if (result < 0)
-		return fail("make the queue", result);
+		return outcome("make the queue", result);
 	if (cellos_queue_depth(agent->queue) != asked)
 		tell("queue depth %u rounded up to %zu", asked, cellos_queue_depth(agent->queue));
 	return EXIT_DONE;
@@ -370,43 +322,37 @@ static int start_sender(struct agent *agent)
 	};
 	int result = sender_create(&agent->sender, &config);
 
-	if (result == 0)
-		result = sender_start(agent->sender);
 	/* The first connect took a copy: closing that one shall be a pipe's end for its reader. */
 	if (agent->options.channel.kind == CELLOS_ADDRESS_FD)
 		close(agent->options.channel.fd);
-	if (result < 0) {
-		agent->sender = sender_destroy(agent->sender);
-		return fail("start the sender", result);
+	return outcome("start the sender", result);
+}
+
+static void say_and_close(int fd, const char *word)
+{
+	if (fd >= 0) {
+		(void)fd_offer(fd, word, 1, 0);
+		close(fd);
 	}
-	return EXIT_DONE;
 }
 
 /* Armed: say so to whoever waits, and let go of everything that is shared with them. */
 static int become_ready(struct agent *agent)
 {
-	int diagnostics = agent->verbose ? fd_own(STDERR_FILENO) : -1;
+	int diagnostics = agent->options.verbose ? fd_own(STDERR_FILENO) : -1;
 	int result;
 
 	atomic_store_explicit(&diagnostics_fd, diagnostics, memory_order_relaxed);
 	result = fd_silence_standard();
-	if (result < 0)
-		return fail("open /dev/null", result);
-	if (agent->ready_fd >= 0) {
-		(void)fd_offer(agent->ready_fd, "\n", 1, 0);
-		close(agent->ready_fd);
-		agent->ready_fd = -1;
+	if (result == 0) {
+		say_and_close(agent->options.ready_fd, "\n");
+		say_and_close(agent->parent_fd, "r");
 	}
-	if (agent->parent_fd >= 0) {
-		(void)fd_offer(agent->parent_fd, "r", 1, 0);
-		close(agent->parent_fd);
-		agent->parent_fd = -1;
-	}
-	return EXIT_DONE;
+	return outcome("open /dev/null", result);
 }
 
 /* Until SIGTERM, SIGINT, or the sender says that its channel is gone. */
-static void wait_for_end(struct agent *agent)
+static int wait_for_end(struct agent *agent)
 {
 	struct pollfd fds[2] = {
 		{.fd = agent->signal_fd, .events = POLLIN},
@@ -418,11 +364,11 @@ static void wait_for_end(struct agent *agent)
 		if (poll(fds, 2, -1) < 0)
 			continue; /* EINTR: stopped and continued */
 		if (fds[1].revents != 0)
-			return;
+			return EXIT_DONE;
 		if (read(agent->signal_fd, &signal, sizeof(signal)) != (ssize_t)sizeof(signal))
 			continue;
 		if (signal.ssi_signo != SIGUSR1)
-			return;
+			return EXIT_DONE;
 		write_stats(agent, 0);
 	}
 }
@@ -434,67 +380,39 @@ static int stop_all(struct agent *agent, int code)
 
 	stop_probes(agent);
 	if (agent->sender != NULL) {
-		sender_stop(agent->sender);
-		result = sender_join(agent->sender);
+		result = sender_stop(agent->sender);
 		write_stats(agent, UINT64_C(1000000000));
-		agent->sender = sender_destroy(agent->sender);
+		sender_destroy(agent->sender);
 	}
-	agent->queue = cellos_queue_destroy(agent->queue);
+	cellos_queue_destroy(agent->queue);
 	return code == EXIT_DONE && result < 0 ? EXIT_RUNTIME : code;
 }
 
-static int run_agent(struct agent *agent)
-{
-	int code = keep_descriptors(agent);
+typedef int step(struct agent *agent);
 
-	if (code == EXIT_DONE && agent->options.fork)
-		code = fork_off(agent);
-	if (code == EXIT_DONE)
-		code = block_signals(agent);
-	if (code == EXIT_DONE)
-		code = make_queue(agent);
-	if (code == EXIT_DONE)
-		code = start_sender(agent);
-	if (code == EXIT_DONE)
-		code = arm_probes(agent);
-	if (code == EXIT_DONE)
-		code = start_probes(agent);
-	if (code == EXIT_DONE)
-		code = become_ready(agent);
-	if (code == EXIT_DONE)
-		wait_for_end(agent);
+static int run(struct agent *agent, step *const steps[])
+{
+	int code = EXIT_DONE;
+
+	choose_probes(agent);
+	for (; code == EXIT_DONE && *steps != NULL; steps++)
+		code = (*steps)(agent);
 	return stop_all(agent, code);
-}
-
-static int run_report(struct agent *agent)
-{
-	int code = block_signals(agent);
-
-	if (code == EXIT_DONE)
-		code = make_queue(agent);
-	if (code == EXIT_DONE)
-		code = report_probes(agent);
-	agent->queue = cellos_queue_destroy(agent->queue);
-	return code;
 }
 
 static int print(const char *text, size_t length)
 {
-	int result = fd_offer(STDOUT_FILENO, text, length, UINT64_MAX);
-
-	return result < 0 ? fail("write to standard output", result) : EXIT_DONE;
+	return outcome("write to standard output",
+		       fd_offer(STDOUT_FILENO, text, length, UINT64_MAX));
 }
 
 int main(int argc, char *argv[])
 {
-	static struct agent agent = {
-		.stop_fd = -1,
-		.notify_fd = -1,
-		.signal_fd = -1,
-		.ready_fd = -1,
-		.stats_fd = -1,
-		.parent_fd = -1,
-	};
+	static step *const life[] = {keep_descriptors, fork_off,   block_signals, make_queue,
+				     start_sender,     arm_probes, start_probes,  become_ready,
+				     wait_for_end,     NULL};
+	static step *const report[] = {block_signals, make_queue, report_probes, NULL};
+	static struct agent agent = {.stop_fd = -1, .parent_fd = -1};
 	static char text[8192];
 
 	if (fd_fill_standard() < 0)
@@ -508,7 +426,5 @@ int main(int argc, char *argv[])
 	if (agent.options.version)
 		return print("cellos-telemetry " CELLOS_VERSION "\n",
 			     sizeof("cellos-telemetry " CELLOS_VERSION));
-	agent.verbose = agent.options.verbose;
-	choose_probes(&agent);
-	return agent.options.probe_report ? run_report(&agent) : run_agent(&agent);
+	return run(&agent, agent.options.probe_report ? report : life);
 }

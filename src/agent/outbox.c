@@ -5,75 +5,49 @@
  * Frames on their way into the channel; outbox.h has the picture.
  *
  * Threads: the sender's alone.
- * Invariants: head <= written <= boundary <= length; written == boundary or head < written <
- * boundary; never both an own tail and a cut event frame, for a byte stream is cut in one place.
+ * Invariants: next <= length; the cut event frame, if any, ends at next and is number frame - 1;
+ * there is one tail, an event's or a self-report's, for a byte stream is cut in one place.
  * Refuses: to split a frame from its rest by anything else, and to send a self-report twice.
  */
 #include "outbox.h"
 
 #include <string.h>
 
-void outbox_init(struct outbox *box)
-{
-	memset(box, 0, sizeof(*box));
-}
-
 bool outbox_is_empty(const struct outbox *box)
 {
-	return box->written == box->length;
+	return box->next == box->length && box->cut == 0;
 }
 
 bool outbox_is_idle(const struct outbox *box)
 {
-	return outbox_is_empty(box) && box->own_tail_length == 0;
+	return box->next == box->length && box->tail_length == 0;
 }
 
 size_t outbox_room(const struct outbox *box)
 {
 	size_t length = outbox_is_empty(box) ? 0 : box->length;
-	size_t frames = outbox_is_empty(box) ? 0 : box->frames;
-	size_t by_bytes = (OUTBOX_BYTES - length) / CELLOS_ENCODED_FRAME_MAX_BYTES;
-	size_t by_count = OUTBOX_MAX_FRAMES - frames;
 
-	return by_bytes < by_count ? by_bytes : by_count;
+	return (OUTBOX_BYTES - length) / CELLOS_ENCODED_FRAME_MAX_BYTES;
 }
 
-size_t outbox_in_batch(const struct outbox *box)
-{
-	size_t total = 0;
-
-	for (unsigned i = 0; i < CELLOS_LANE_COUNT; i++)
-		total += box->pending[i];
-	return total;
-}
-
-bool outbox_event_is_cut(const struct outbox *box)
-{
-	return box->written != box->boundary;
-}
-
-/* A batch that is all written starts at the front again: the cheap case, and the only refill. */
-static void start_over(struct outbox *box)
-{
-	box->length = box->written = box->head = box->boundary = 0;
-	box->frame = box->frames = 0;
-}
-
-bool outbox_add(struct outbox *box, const struct cellos_raw_event *event, uint32_t lane)
+void outbox_add(struct outbox *box, const struct cellos_raw_event *event, uint32_t lane)
 {
 	struct cellos_probe_event wire;
 	size_t length;
 
-	if (box->length != 0 && box->written == box->length)
-		start_over(box);
+	/* A batch that is all written starts at the front again: the cheap case, the only refill.
+	 */
+	if (outbox_is_empty(box))
+		box->length = box->next = box->frame = box->frames = 0;
 	cellos_probe_event_from_raw(&wire, event);
 	if (cellos_encode_frame(&wire, box->bytes + box->length, OUTBOX_BYTES - box->length,
-				&length, NULL) != CELLOS_WIRE_OK)
-		return false;
+				&length, NULL) != CELLOS_WIRE_OK) {
+		box->counters.left[lane]++;
+		return;
+	}
 	box->length += length;
 	box->lane[box->frames++] = (uint8_t)lane;
-	box->pending[lane]++;
-	return true;
+	box->counters.in_batch[lane]++;
 }
 
 void outbox_add_own(struct outbox *box, const struct cellos_probe_event *event)
@@ -81,73 +55,31 @@ void outbox_add_own(struct outbox *box, const struct cellos_probe_event *event)
 	size_t length;
 
 	/* Cannot fail: the text is ours, and `own` holds every row at its longest. */
-	if (box->own_count == OUTBOX_MAX_OWN ||
-	    cellos_encode_frame(event, box->own + box->own_length,
+	if (cellos_encode_frame(event, box->own + box->own_length,
 				sizeof(box->own) - box->own_length, &length,
-				NULL) != CELLOS_WIRE_OK)
-		return;
-	box->own_length += length;
-	box->own_end[box->own_count++] = (uint32_t)box->own_length;
+				NULL) == CELLOS_WIRE_OK)
+		box->own_length += length;
 }
 
 void outbox_clear_own(struct outbox *box)
 {
 	box->own_length = 0;
-	box->own_count = 0;
-}
-
-static int put(struct iovec *iov, int count, const uint8_t *bytes, size_t length)
-{
-	if (length == 0)
-		return count;
-	/* writev(2) takes a pointer to non-const and does not write through it. */
-	iov[count].iov_base = (void *)(uintptr_t)bytes;
-	iov[count].iov_len = length;
-	return count + 1;
 }
 
 int outbox_gather(const struct outbox *box, struct iovec iov[OUTBOX_IOVECS])
 {
+	const uint8_t *const from[] = {box->tail, box->own, box->bytes + box->next};
+	const size_t length[] = {box->tail_length, box->own_length, box->length - box->next};
 	int count = 0;
 
-	count = put(iov, count, box->own_tail, box->own_tail_length);
-	count = put(iov, count, box->bytes + box->written, box->boundary - box->written);
-	count = put(iov, count, box->own, box->own_length);
-	return put(iov, count, box->bytes + box->boundary, box->length - box->boundary);
-}
-
-static size_t frame_length(const struct outbox *box, size_t at)
-{
-	const uint8_t *prefix = box->bytes + at;
-
-	return CELLOS_FRAME_PREFIX_BYTES + ((size_t)prefix[0] | (size_t)prefix[1] << 8);
-}
-
-/* `written` has moved: count the frames that are whole now, and find the cut, if any. */
-static void settle(struct outbox *box, struct outbox_taken *taken)
-{
-	if (box->written == box->length) {
-		for (unsigned i = 0; i < CELLOS_LANE_COUNT; i++) {
-			taken->sent[i] += box->pending[i];
-			box->pending[i] = 0;
-		}
-		start_over(box);
-		return;
+	for (int i = 0; i < OUTBOX_IOVECS; i++) {
+		if (length[i] == 0)
+			continue;
+		/* writev(2) takes a pointer to non-const and does not write through it. */
+		iov[count].iov_base = (void *)(uintptr_t)from[i];
+		iov[count++].iov_len = length[i];
 	}
-	while (box->head < box->written) {
-		size_t end = box->head + frame_length(box, box->head);
-		uint8_t lane = box->lane[box->frame];
-
-		if (end > box->written) {
-			box->boundary = end;
-			return;
-		}
-		box->head = end;
-		box->frame++;
-		box->pending[lane]--;
-		taken->sent[lane]++;
-	}
-	box->boundary = box->written;
+	return count;
 }
 
 static size_t smaller(size_t a, size_t b)
@@ -155,63 +87,101 @@ static size_t smaller(size_t a, size_t b)
 	return a < b ? a : b;
 }
 
-/* Takes `bytes` off the self-reports; the rest of a cut one becomes the tail. */
-static void consume_own(struct outbox *box, size_t bytes, struct outbox_taken *taken)
+static size_t frame_length(const uint8_t *frame)
+{
+	return CELLOS_FRAME_PREFIX_BYTES + ((size_t)frame[0] | (size_t)frame[1] << 8);
+}
+
+static void sent(struct outbox *box, size_t frame)
+{
+	uint8_t lane = box->lane[frame];
+
+	box->counters.in_batch[lane]--;
+	box->counters.sent[lane]++;
+}
+
+/* `bytes` of a frame went out; what is left of it becomes the tail. */
+static void cut(struct outbox *box, const uint8_t *frame, size_t bytes)
+{
+	box->tail_length = frame_length(frame) - bytes;
+	memcpy(box->tail, frame + bytes, box->tail_length);
+}
+
+static void consume_tail(struct outbox *box, size_t bytes)
+{
+	box->tail_length -= bytes;
+	memmove(box->tail, box->tail + bytes, box->tail_length);
+	if (box->tail_length == 0 && box->cut > 0) {
+		sent(box, box->frame - 1);
+		box->cut = 0;
+	}
+}
+
+static size_t consume_own(struct outbox *box, size_t bytes)
 {
 	size_t begun = 0;
 
-	while (begun < box->own_count && (begun == 0 ? 0 : box->own_end[begun - 1]) < bytes)
-		begun++;
-	if (begun > 0) {
-		box->own_tail_length = box->own_end[begun - 1] - bytes;
-		memcpy(box->own_tail, box->own + bytes, box->own_tail_length);
+	for (size_t at = 0, part; at < bytes; at += part, begun++) {
+		part = smaller(bytes - at, frame_length(box->own + at));
+		cut(box, box->own + at, part);
 	}
-	taken->own = begun;
 	outbox_clear_own(box);
+	return begun;
 }
 
-void outbox_consume(struct outbox *box, size_t bytes, struct outbox_taken *taken)
+static void consume_events(struct outbox *box, size_t bytes)
 {
-	size_t part = smaller(bytes, box->own_tail_length);
+	if (bytes > 0 && bytes == box->length - box->next) { /* all, as nearly always: no walk */
+		for (unsigned i = 0; i < CELLOS_LANE_COUNT; i++) {
+			box->counters.sent[i] += box->counters.in_batch[i];
+			box->counters.in_batch[i] = 0;
+		}
+		box->next = box->length;
+		box->frame = box->frames;
+		return;
+	}
+	while (bytes > 0) {
+		const uint8_t *frame = box->bytes + box->next;
+		size_t length = frame_length(frame), part = smaller(bytes, length);
 
-	memset(taken, 0, sizeof(*taken));
-	box->own_tail_length -= part;
-	memmove(box->own_tail, box->own_tail + part, box->own_tail_length);
-	bytes -= part;
+		box->next += length;
+		box->frame++;
+		bytes -= part;
+		if (part == length) {
+			sent(box, box->frame - 1);
+		} else {
+			cut(box, frame, part);
+			box->cut = length;
+		}
+	}
+}
 
-	part = smaller(bytes, box->boundary - box->written);
-	box->written += part;
-	bytes -= part;
+size_t outbox_consume(struct outbox *box, size_t bytes)
+{
+	size_t tail = smaller(bytes, box->tail_length);
+	size_t own = smaller(bytes - tail, box->own_length);
+	size_t begun;
 
-	part = smaller(bytes, box->own_length);
-	consume_own(box, part, taken);
-	bytes -= part;
-
-	box->written += bytes;
-	settle(box, taken);
+	consume_tail(box, tail);
+	begun = consume_own(box, own);
+	consume_events(box, bytes - tail - own);
+	return begun;
 }
 
 void outbox_rewind(struct outbox *box)
 {
-	box->own_tail_length = 0;
-	outbox_clear_own(box);
-	box->written = box->head;
-	box->boundary = box->head;
+	if (box->cut > 0)
+		box->frame--;
+	box->next -= box->cut;
+	box->cut = box->tail_length = 0;
 }
 
-void outbox_give_up(struct outbox *box, uint64_t lost[CELLOS_LANE_COUNT])
+void outbox_give_up(struct outbox *box)
 {
-	bool cut = outbox_event_is_cut(box);
-	uint8_t cut_lane = box->lane[box->frame];
-
-	for (unsigned i = 0; i < CELLOS_LANE_COUNT; i++) {
-		uint32_t kept = cut && cut_lane == i ? 1 : 0;
-
-		lost[i] += box->pending[i] - kept;
-		box->pending[i] = kept;
+	for (size_t i = box->frame; i < box->frames; i++) {
+		box->counters.in_batch[box->lane[i]]--;
+		box->counters.left[box->lane[i]]++;
 	}
-	box->length = box->boundary;
-	box->frames = box->frame + (cut ? 1 : 0);
-	if (box->written == box->length)
-		start_over(box);
+	box->length = box->next;
+	box->frames = box->frame;
 }

@@ -14,22 +14,17 @@
 #include "cellos/probe.h"
 #include "cellos/queue.h"
 #include "sender.h"
+#include "threads.h"
 
 #define REPORT_BYTES 4096
 
-/* One probe of the running agent, as main keeps it. */
-struct report_probe {
+struct running_probe {
 	const struct cellos_probe *probe;
-	const struct cellos_probe_env *env;
-	const struct cellos_probe_status *status;
+	struct cellos_probe_env env;
+	struct cellos_probe_status status;
+	void *state; /* owned: state_bytes of anonymous memory */
 	size_t state_bytes;
-};
-
-struct report_memory {
-	size_t queue_bytes;
-	size_t sender_bytes;
-	size_t stack_bytes;    /* all threads but main */
-	uint64_t kernel_bytes; /* what the kernel may hold for us, at most */
+	pthread_t thread;
 };
 
 /*
@@ -39,10 +34,9 @@ struct report_memory {
  * before, the words are a moment apart. Returns the length.
  */
 size_t report_stats(char out[REPORT_BYTES], uint32_t incarnation, const struct sender *sender,
-		    struct cellos_queue *queue, const struct report_probe *probes, size_t count,
-		    const struct report_memory *memory);
+		    struct cellos_queue *queue, const struct running_probe *probes, size_t count);
 /* {"name":…,"lane":…,"surface":…,"armed":…,"why":…,"state_bytes":…,"kernel_bytes":…} and a newline.
  */
-size_t report_probe_line(char out[REPORT_BYTES], const struct report_probe *probe);
+size_t report_probe_line(char out[REPORT_BYTES], const struct running_probe *probe);
 
 #endif

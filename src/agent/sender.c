@@ -25,10 +25,10 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cellos/wire.h"
+#include "fds.h"
 #include "ledger.h"
 #include "outbox.h"
 #include "threads.h"
@@ -40,39 +40,29 @@
 /* How long a producer may stand between its two stores before we write what we have. */
 #define RETRY_PATIENCE_NS UINT64_C(1000000)
 
+enum { COUNTER_WORDS = sizeof(struct sender_counters) / sizeof(uint64_t) };
+_Static_assert(sizeof(struct sender_counters) % sizeof(uint64_t) == 0, "published word by word");
+
 enum write_result { WROTE_ALL, WROTE_PART, WROTE_NOTHING, WRITE_BROKE };
 
 struct sender {
 	struct sender_config config;
+	char address[CELLOS_ADDRESS_TEXT_BYTES]; /* of the channel, for messages */
 	pthread_t thread;
 	int wake_fd; /* owned; ends a poll on the channel */
 	_Atomic bool stop;
-	_Atomic uint64_t sent[CELLOS_LANE_COUNT];
-	_Atomic uint64_t in_batch[CELLOS_LANE_COUNT];
-	_Atomic uint64_t left[CELLOS_LANE_COUNT];
-	_Atomic uint32_t epoch;
+	_Atomic uint64_t published[COUNTER_WORDS]; /* the outbox's counters, for sender_read */
 	/* From here on the sender thread's alone, but for the first connect, before it exists. */
 	struct cellos_channel channel;
 	uint32_t connections; /* seen so far; the channel's own count is ahead when one is new */
 	bool told_absent;     /* "no host" was said and no connection came since */
 	bool farewell;        /* the goodbye is written, or cut: nothing may follow its rest */
-	bool gone;
-	int gone_error;
-	uint64_t sent_total;
-	uint64_t left_total[CELLOS_LANE_COUNT];
+	int gone;             /* the errno for which the channel was given up; 0: it was not */
 	struct ledger ledger;
 	struct cellos_self_report due[OUTBOX_MAX_OWN];
 	struct cellos_drained drained[DRAIN_AT_ONCE];
 	struct outbox box;
 };
-
-static uint64_t clock_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 __attribute__((format(printf, 3, 4))) static void say(const struct sender *s, bool only_verbose,
 						      const char *format, ...)
@@ -88,12 +78,31 @@ __attribute__((format(printf, 3, 4))) static void say(const struct sender *s, bo
 	s->config.say(s->config.context, only_verbose, line);
 }
 
+/* Plain memory to atomic words and, in sender_read, back: relaxed, each exact for itself. */
+static void publish(struct sender *s)
+{
+	uint64_t words[COUNTER_WORDS];
+
+	s->box.counters.epoch = s->ledger.epoch;
+	memcpy(words, &s->box.counters, sizeof(words));
+	for (unsigned i = 0; i < COUNTER_WORDS; i++)
+		atomic_store_explicit(&s->published[i], words[i], memory_order_relaxed);
+}
+
 /* ---- channel -------------------------------------------------------------------------------- */
+
+static void prepare_channel(struct sender *s)
+{
+	/* The jitter only has to differ between guests that were started together. */
+	cellos_channel_init(&s->channel, &s->config.channel,
+			    (uint32_t)clock_ns() ^ s->config.agent_pid * 2654435761u);
+	s->connections = 0;
+	s->farewell = false;
+}
 
 /* Moves the channel on and notices what changed. */
 static enum cellos_channel_state follow_channel(struct sender *s, uint64_t now)
 {
-	char address[CELLOS_ADDRESS_TEXT_BYTES];
 	enum cellos_channel_state state = cellos_channel_advance(&s->channel, now);
 
 	if (s->channel.connections != s->connections) {
@@ -101,36 +110,22 @@ static enum cellos_channel_state follow_channel(struct sender *s, uint64_t now)
 		s->told_absent = false;
 		outbox_rewind(&s->box);
 		ledger_connected(&s->ledger, now);
-		atomic_store_explicit(&s->epoch, s->ledger.epoch, memory_order_relaxed);
-		say(s, true, "connected to %s, epoch %u",
-		    cellos_address_format(&s->config.channel, address), s->ledger.epoch);
+		publish(s);
+		say(s, true, "connected to %s, epoch %u", s->address, s->ledger.epoch);
 	} else if (state == CELLOS_CHANNEL_WAITING && !s->told_absent && s->channel.error != 0) {
 		s->told_absent = true;
-		say(s, false, "no host at %s: %s; trying again until it answers",
-		    cellos_address_format(&s->config.channel, address), strerror(s->channel.error));
+		say(s, false, "no host at %s: %s; trying again until it answers", s->address,
+		    strerror(s->channel.error));
 	}
-	if (state == CELLOS_CHANNEL_GONE && !s->gone) {
-		s->gone = true;
-		s->gone_error = s->channel.error;
-		say(s, false, "cannot write to %s: %s",
-		    cellos_address_format(&s->config.channel, address), strerror(s->channel.error));
-		if (s->config.notify_fd >= 0)
-			(void)eventfd_write(s->config.notify_fd, 1);
+	if (state == CELLOS_CHANNEL_GONE && s->gone == 0) {
+		s->gone = s->channel.error;
+		say(s, false, "cannot write to %s: %s", s->address, strerror(s->gone));
+		(void)eventfd_write(s->config.notify_fd, 1);
 	}
 	return state;
 }
 
 /* ---- queue -> batch ------------------------------------------------------------------------- */
-
-static void add(struct sender *s, const struct cellos_drained *drained)
-{
-	uint32_t lane = drained->lane < CELLOS_LANE_COUNT ? drained->lane : CELLOS_LANE_PROC;
-
-	/* No probe makes an event that the encoder refuses; if one did, it would still be counted.
-	 */
-	if (!outbox_add(&s->box, &drained->event, lane))
-		s->left_total[lane]++;
-}
 
 static enum cellos_drain_status fill(struct sender *s)
 {
@@ -145,7 +140,7 @@ static enum cellos_drain_status fill(struct sender *s)
 			room = DRAIN_AT_ONCE;
 		status = cellos_queue_drain(s->config.queue, s->drained, room, &count);
 		for (size_t i = 0; i < count; i++)
-			add(s, &s->drained[i]);
+			outbox_add(&s->box, &s->drained[i].event, s->drained[i].lane);
 		if (status == CELLOS_DRAIN_EMPTY || outbox_room(&s->box) < WORTH_A_DRAIN)
 			return status;
 		if (status == CELLOS_DRAIN_MORE)
@@ -167,58 +162,28 @@ static void read_counts(const struct sender *s, ledger_counts counts)
 
 		cellos_lane_read(cellos_queue_lane(s->config.queue, lane), &read);
 		memcpy(counts[lane], read.dropped, sizeof(counts[lane]));
-		counts[lane][CELLOS_DROP_STOPPED] = s->left_total[lane];
-	}
-}
-
-static void publish(struct sender *s)
-{
-	for (unsigned lane = 0; lane < CELLOS_LANE_COUNT; lane++) {
-		atomic_store_explicit(&s->in_batch[lane], s->box.pending[lane],
-				      memory_order_relaxed);
-		atomic_store_explicit(&s->left[lane], s->left_total[lane], memory_order_relaxed);
+		counts[lane][CELLOS_DROP_STOPPED] = s->box.counters.left[lane];
 	}
 }
 
 static size_t plan_own(struct sender *s, uint64_t now, const ledger_counts counts, bool goodbye)
 {
 	/* The rest of a cut event frame stands in front of our reports and counts as sent there. */
-	uint64_t before = s->sent_total + (outbox_event_is_cut(&s->box) ? 1 : 0);
-	size_t count = ledger_due(&s->ledger, now, counts, before, goodbye, s->due, OUTBOX_MAX_OWN);
+	uint64_t before = s->box.cut > 0 ? 1 : 0;
+	size_t count;
 
+	for (unsigned lane = 0; lane < CELLOS_LANE_COUNT; lane++)
+		before += s->box.counters.sent[lane];
+	count = ledger_due(&s->ledger, now, counts, before, goodbye, s->due, OUTBOX_MAX_OWN);
 	outbox_clear_own(&s->box);
 	for (size_t i = 0; i < count; i++) {
-		struct cellos_probe_event event;
+		struct cellos_probe_event event = {.guest_pid = s->config.agent_pid,
+						   .guest_monotonic_ns = now};
 
-		memset(&event, 0, sizeof(event));
 		cellos_self_report_set(&event, &s->due[i]);
-		event.guest_pid = s->config.agent_pid;
-		event.guest_monotonic_ns = now;
 		outbox_add_own(&s->box, &event);
 	}
 	return count;
-}
-
-/* Returns how many self-reports went out, or are cut and will. */
-static size_t account(struct sender *s, uint64_t now, size_t bytes)
-{
-	struct outbox_taken taken;
-
-	outbox_consume(&s->box, bytes, &taken);
-	for (size_t i = 0; i < taken.own; i++)
-		ledger_told(&s->ledger, now, &s->due[i]);
-	for (unsigned lane = 0; lane < CELLOS_LANE_COUNT; lane++) {
-		uint64_t sent;
-
-		if (taken.sent[lane] == 0)
-			continue;
-		/* Plain load and store: this thread is the only writer. */
-		sent = atomic_load_explicit(&s->sent[lane], memory_order_relaxed);
-		atomic_store_explicit(&s->sent[lane], sent + taken.sent[lane],
-				      memory_order_relaxed);
-		s->sent_total += taken.sent[lane];
-	}
-	return taken.own;
 }
 
 /* One write of all there is, the self-reports that are due at its first frame boundary. */
@@ -228,26 +193,26 @@ static enum write_result write_out(struct sender *s, uint64_t now, const ledger_
 	struct iovec iov[OUTBOX_IOVECS];
 	size_t planned = s->farewell ? 0 : plan_own(s, now, counts, goodbye);
 	int pieces = outbox_gather(&s->box, iov);
-	size_t offered = 0;
+	size_t begun;
 	ssize_t taken;
 
 	if (pieces == 0)
 		return WROTE_NOTHING;
-	for (int i = 0; i < pieces; i++)
-		offered += iov[i].iov_len;
 	taken = cellos_channel_writev(&s->channel, iov, pieces, now);
+	if (taken == -EAGAIN)
+		return WROTE_PART;
 	if (taken < 0) {
-		outbox_clear_own(&s->box);
-		if (taken == -EAGAIN)
-			return WROTE_PART;
 		say(s, true, "the connection ended: %s", strerror((int)-taken));
 		outbox_rewind(&s->box);
 		s->farewell = false;
 		return WRITE_BROKE;
 	}
-	if (account(s, now, (size_t)taken) == planned && goodbye)
+	begun = outbox_consume(&s->box, (size_t)taken);
+	for (size_t i = 0; i < begun; i++)
+		ledger_told(&s->ledger, now, &s->due[i]);
+	if (begun == planned && goodbye)
 		s->farewell = true;
-	return (size_t)taken < offered ? WROTE_PART : WROTE_ALL;
+	return begun == planned && outbox_is_idle(&s->box) ? WROTE_ALL : WROTE_PART;
 }
 
 /* ---- waiting -------------------------------------------------------------------------------- */
@@ -257,30 +222,24 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-/* Until the channel, a stop, or the deadline; `watch` says whether the descriptor matters. */
-static void wait_for_channel(struct sender *s, bool watch, uint64_t now, uint64_t deadline)
+/* Until the channel, a stop, or the deadline. */
+static void wait_for_channel(struct sender *s, uint64_t now, uint64_t deadline)
 {
+	uint64_t look_again = cellos_channel_deadline(&s->channel);
+	/* An open channel with a deadline is a full disk, which poll would call writable. */
+	bool full = s->channel.state == CELLOS_CHANNEL_OPEN && look_again != UINT64_MAX;
 	struct pollfd fds[2] = {
 		{.fd = s->wake_fd, .events = POLLIN},
-		{.fd = watch ? s->channel.fd : -1, .events = POLLOUT},
+		{.fd = full ? -1 : s->channel.fd, .events = POLLOUT},
 	};
-	struct timespec left = {0};
-	uint64_t ns = deadline > now ? deadline - now : 0;
+	uint64_t until = earlier(deadline, look_again);
+	uint64_t ns = until > now ? until - now : 0;
+	const struct timespec left = {.tv_sec = (time_t)(ns / 1000000000u),
+				      .tv_nsec = (long)(ns % 1000000000u)};
 	eventfd_t ignored;
 
-	left.tv_sec = (time_t)(ns / 1000000000u);
-	left.tv_nsec = (long)(ns % 1000000000u);
-	if (ppoll(fds, 2, deadline == UINT64_MAX ? NULL : &left, NULL) > 0 && fds[0].revents != 0)
+	if (ppoll(fds, 2, until == UINT64_MAX ? NULL : &left, NULL) > 0 && fds[0].revents != 0)
 		(void)eventfd_read(s->wake_fd, &ignored);
-}
-
-/* All is written: until the queue has something, or something falls due. */
-static void wait_for_queue(struct sender *s, uint64_t now, const ledger_counts counts,
-			   uint64_t deadline)
-{
-	deadline = earlier(deadline, ledger_deadline(&s->ledger, counts));
-	if (deadline > now)
-		cellos_queue_wait(s->config.queue, deadline);
 }
 
 /* ---- the loop ------------------------------------------------------------------------------- */
@@ -290,14 +249,13 @@ static void give_up(struct sender *s)
 {
 	enum cellos_drain_status status;
 
-	outbox_give_up(&s->box, s->left_total);
+	outbox_give_up(&s->box);
 	do {
 		size_t count;
 
 		status = cellos_queue_drain(s->config.queue, s->drained, DRAIN_AT_ONCE, &count);
 		for (size_t i = 0; i < count; i++)
-			if (s->drained[i].lane < CELLOS_LANE_COUNT)
-				s->left_total[s->drained[i].lane]++;
+			s->box.counters.left[s->drained[i].lane]++;
 	} while (status != CELLOS_DRAIN_EMPTY);
 	publish(s);
 }
@@ -312,17 +270,15 @@ static bool turn(struct sender *s, bool stopping, uint64_t deadline)
 	enum cellos_channel_state state = follow_channel(s, now);
 	bool late = stopping && (now >= deadline || state == CELLOS_CHANNEL_GONE);
 	enum cellos_drain_status drained = CELLOS_DRAIN_MORE;
-	enum write_result wrote = WROTE_PART;
+	enum write_result wrote;
 	bool goodbye;
 	ledger_counts counts;
 
 	if (late)
 		give_up(s);
 	if (state != CELLOS_CHANNEL_OPEN) {
-		read_counts(s, counts);
 		if (!late)
-			wait_for_channel(s, state == CELLOS_CHANNEL_CONNECTING, now,
-					 earlier(deadline, cellos_channel_deadline(&s->channel)));
+			wait_for_channel(s, now, deadline);
 		return late;
 	}
 	if (outbox_is_empty(&s->box))
@@ -336,21 +292,13 @@ static bool turn(struct sender *s, bool stopping, uint64_t deadline)
 	if (late || (s->farewell && outbox_is_idle(&s->box)))
 		return true;
 	if (wrote == WROTE_PART)
-		wait_for_channel(s, cellos_channel_deadline(&s->channel) == UINT64_MAX, now,
-				 earlier(deadline, cellos_channel_deadline(&s->channel)));
+		wait_for_channel(s, now, deadline);
 	else if (wrote == WROTE_NOTHING && drained == CELLOS_DRAIN_EMPTY)
-		wait_for_queue(s, now, counts, deadline);
+		cellos_queue_wait(s->config.queue,
+				  earlier(deadline, ledger_deadline(&s->ledger, counts)));
 	else if (wrote == WROTE_NOTHING && drained == CELLOS_DRAIN_RETRY)
 		sched_yield();
 	return false;
-}
-
-static void prepare_channel(struct sender *s)
-{
-	/* The jitter only has to differ between guests that were started together. */
-	cellos_channel_init(&s->channel, &s->config.channel,
-			    (uint32_t)clock_ns() ^ s->config.agent_pid * 2654435761u);
-	s->connections = 0;
 }
 
 /*
@@ -368,7 +316,6 @@ static bool finish(struct sender *s, uint64_t deadline)
 	    s->config.channel.kind == CELLOS_ADDRESS_FD)
 		return true;
 	prepare_channel(s);
-	s->farewell = false;
 	return false;
 }
 
@@ -388,7 +335,7 @@ static void *run(void *argument)
 	} while (!turn(s, stopping, deadline) || !finish(s, deadline));
 	/* A frame that was cut when time ran out never became whole. */
 	outbox_rewind(&s->box);
-	outbox_give_up(&s->box, s->left_total);
+	outbox_give_up(&s->box);
 	publish(s);
 	cellos_channel_close(&s->channel);
 	return NULL;
@@ -411,37 +358,29 @@ int sender_create(struct sender **sender, const struct sender_config *config)
 	if (s == MAP_FAILED)
 		return -errno;
 	s->config = *config;
-	s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (s->wake_fd < 0) {
-		result = -errno;
-		munmap(s, sizeof(*s));
-		return result;
-	}
-	outbox_init(&s->box);
-	ledger_init(&s->ledger, config->heartbeat_ms * UINT64_C(1000000));
+	s->ledger.interval_ns = config->heartbeat_ms * UINT64_C(1000000);
+	cellos_address_format(&config->channel, s->address);
 	prepare_channel(s);
+	s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	result = s->wake_fd < 0 ? -errno : 0;
+	if (result == 0) {
+		(void)follow_channel(s, clock_ns());
+		result = thread_start(&s->thread, run, s);
+	}
+	if (result < 0)
+		s = sender_destroy(s);
 	*sender = s;
-	return 0;
+	return result;
 }
 
-int sender_start(struct sender *sender)
-{
-	(void)follow_channel(sender, clock_ns());
-	return thread_start(&sender->thread, run, sender);
-}
-
-void sender_stop(struct sender *sender)
+int sender_stop(struct sender *sender)
 {
 	/* Release pairs with the acquire in run. */
 	atomic_store_explicit(&sender->stop, true, memory_order_release);
 	cellos_queue_wake(sender->config.queue);
 	(void)eventfd_write(sender->wake_fd, 1);
-}
-
-int sender_join(struct sender *sender)
-{
 	pthread_join(sender->thread, NULL);
-	return sender->gone ? -sender->gone_error : 0;
+	return -sender->gone;
 }
 
 struct sender *sender_destroy(struct sender *sender)
@@ -456,11 +395,9 @@ struct sender *sender_destroy(struct sender *sender)
 
 void sender_read(const struct sender *sender, struct sender_counters *out)
 {
-	for (unsigned lane = 0; lane < CELLOS_LANE_COUNT; lane++) {
-		out->sent[lane] = atomic_load_explicit(&sender->sent[lane], memory_order_relaxed);
-		out->in_batch[lane] =
-			atomic_load_explicit(&sender->in_batch[lane], memory_order_relaxed);
-		out->left[lane] = atomic_load_explicit(&sender->left[lane], memory_order_relaxed);
-	}
-	out->epoch = atomic_load_explicit(&sender->epoch, memory_order_relaxed);
+	uint64_t words[COUNTER_WORDS];
+
+	for (unsigned i = 0; i < COUNTER_WORDS; i++)
+		words[i] = atomic_load_explicit(&sender->published[i], memory_order_relaxed);
+	memcpy(out, words, sizeof(words));
 }

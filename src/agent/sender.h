@@ -4,7 +4,7 @@
 /*
  * The one sender thread: queue -> batch -> frames -> channel, and the ledger between the frames.
  *
- *   main thread     create, start, stop, join, destroy, in this order
+ *   main thread     create, stop, destroy, in this order
  *   sender thread   everything else; the only one that drains the queue or touches the channel
  *   any thread      sender_read
  *
@@ -43,20 +43,17 @@ struct sender_counters {
 	uint64_t sent[CELLOS_LANE_COUNT];     /* event frames whose last byte the channel took */
 	uint64_t in_batch[CELLOS_LANE_COUNT]; /* drained, not sent yet */
 	uint64_t left[CELLOS_LANE_COUNT];     /* given up at the stop: the rows' x */
-	uint32_t epoch;                       /* of the current or last connection; 0 before any */
+	uint64_t epoch;                       /* of the current or last connection; 0 before any */
 };
 
-/* 0, or -errno. Opens nothing but an eventfd. */
+/* Tries a first connect in the caller, then starts the thread. 0, or -errno and *sender NULL. */
 CELLOS_MUST_CHECK int sender_create(struct sender **sender, const struct sender_config *config);
-/* Tries a first connect in the caller, then starts the thread. 0, or -errno. */
-CELLOS_MUST_CHECK int sender_start(struct sender *sender);
 /*
- * Asks for the orderly end; the probes must have been joined. What is queued goes out until the
- * drain timeout, the rest is counted, rows and goodbye follow. Returns at once; join waits.
+ * The orderly end; the probes must have been joined. What is queued goes out until the drain
+ * timeout, the rest is counted, rows and goodbye follow. Returns when all that is done: 0 when the
+ * channel lived to the end, or the -errno for which an fd: channel was given up.
  */
-void sender_stop(struct sender *sender);
-/* 0 when the channel lived to the end, or the -errno for which an fd: channel was given up. */
-int sender_join(struct sender *sender);
+int sender_stop(struct sender *sender);
 /* Takes NULL; returns NULL. */
 struct sender *sender_destroy(struct sender *sender);
 void sender_read(const struct sender *sender, struct sender_counters *out);

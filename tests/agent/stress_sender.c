@@ -257,7 +257,7 @@ int main(int argc, char *argv[])
 	CHECK(cellos_queue_create(&queue, CELLOS_LANE_COUNT, 1024) == 0, "no queue");
 	config.queue = queue;
 	host.listener = listen_on(path, &config);
-	CHECK(sender_create(&sender, &config) == 0 && sender_start(sender) == 0, "no sender");
+	CHECK(sender_create(&sender, &config) == 0, "no sender");
 	pthread_create(&host_thread, NULL, host_body, &host);
 	pthread_create(&reader, NULL, watch_counters, sender);
 	for (uintptr_t i = 0; i < CELLOS_LANE_COUNT; i++)
@@ -267,8 +267,7 @@ int main(int argc, char *argv[])
 	atomic_store(&producers_stop, true);
 	for (unsigned i = 0; i < CELLOS_LANE_COUNT; i++)
 		pthread_join(producers[i], NULL);
-	sender_stop(sender);
-	CHECK(sender_join(sender) == 0, "the channel is gone");
+	CHECK(sender_stop(sender) == 0, "the channel is gone");
 	pthread_join(host_thread, NULL);
 	atomic_store(&readers_stop, true);
 	pthread_join(reader, NULL);

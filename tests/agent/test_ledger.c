@@ -16,7 +16,7 @@ static struct cellos_self_report due[32];
 static void start(void)
 {
 	memset(counts, 0, sizeof(counts));
-	ledger_init(&ledger, INTERVAL);
+	ledger = (struct ledger){.interval_ns = INTERVAL};
 }
 
 /* Plans and tells all, as a sender whose write went out whole. */

@@ -58,7 +58,7 @@ static void add_events(struct outbox *box, uint32_t first, unsigned count)
 		raw.source = (uint8_t)(i % CELLOS_SOURCE_EVENT_COUNT);
 		raw.comm_len = (uint8_t)(i % 16);
 		memset(raw.comm, 'a' + (int)(i % 26), raw.comm_len);
-		cr_assert(outbox_add(box, &raw, i % CELLOS_LANE_COUNT));
+		outbox_add(box, &raw, i % CELLOS_LANE_COUNT);
 	}
 }
 
@@ -68,7 +68,7 @@ static void add_heartbeat(struct outbox *box, uint64_t sent)
 					    .epoch = 1};
 	struct cellos_probe_event event = {.guest_pid = 7};
 
-	report.count = sent + (outbox_event_is_cut(box) ? 1 : 0);
+	report.count = sent + (box->cut > 0 ? 1 : 0);
 	cellos_self_report_set(&event, &report);
 	outbox_add_own(box, &event);
 }
@@ -87,12 +87,12 @@ static size_t flatten(const struct outbox *box, uint8_t *out, size_t size)
 	return used;
 }
 
-static uint64_t total(const struct outbox_taken *taken)
+static uint64_t total(const uint64_t lanes[CELLOS_LANE_COUNT])
 {
 	uint64_t sum = 0;
 
 	for (unsigned i = 0; i < CELLOS_LANE_COUNT; i++)
-		sum += taken->sent[i];
+		sum += lanes[i];
 	return sum;
 }
 
@@ -102,28 +102,25 @@ static void pump(size_t step)
 	static struct outbox box;
 	static struct reader reader;
 	static uint8_t flat[OUTBOX_BYTES + OUTBOX_OWN_BYTES];
-	uint64_t sent = 0;
 
 	memset(&reader, 0, sizeof(reader));
-	outbox_init(&box);
+	memset(&box, 0, sizeof(box));
 	add_events(&box, 0, 40);
 	while (!outbox_is_idle(&box)) {
-		struct outbox_taken taken;
 		size_t length, piece;
 
 		outbox_clear_own(&box);
 		if (reader.reports < 200) {
-			add_heartbeat(&box, sent);
-			add_heartbeat(&box, sent);
+			add_heartbeat(&box, total(box.counters.sent));
+			add_heartbeat(&box, total(box.counters.sent));
 		}
 		length = flatten(&box, flat, sizeof(flat));
 		piece = step < length ? step : length;
 		read_all(&reader, flat, piece);
-		outbox_consume(&box, piece, &taken);
-		sent += total(&taken);
-		cr_assert_eq(sent + outbox_in_batch(&box), 40);
+		outbox_consume(&box, piece);
+		cr_assert_eq(total(box.counters.sent) + total(box.counters.in_batch), 40);
 	}
-	cr_assert_eq(sent, 40);
+	cr_assert_eq(total(box.counters.sent), 40);
 	cr_assert_eq(reader.events, 40);
 	cr_assert_eq(cellos_stream_pending(&reader.stream), 0);
 }
@@ -140,21 +137,20 @@ static void break_at(size_t cut)
 	static struct outbox box;
 	static struct reader first, second;
 	static uint8_t flat[OUTBOX_BYTES + OUTBOX_OWN_BYTES];
-	struct outbox_taken taken;
 	uint64_t sent;
 	size_t length;
 
 	memset(&first, 0, sizeof(first));
 	memset(&second, 0, sizeof(second));
-	outbox_init(&box);
+	memset(&box, 0, sizeof(box));
 	add_events(&box, 0, 5);
 	add_heartbeat(&box, 0);
 	length = flatten(&box, flat, sizeof(flat));
 	if (cut > length)
 		return;
 	read_all(&first, flat, cut);
-	outbox_consume(&box, cut, &taken);
-	sent = total(&taken);
+	outbox_consume(&box, cut);
+	sent = total(box.counters.sent);
 	cr_assert_eq(sent, first.events, "a frame counts as sent exactly when its last byte went");
 	outbox_rewind(&box);
 	second.next_pid = (uint32_t)sent;
@@ -162,8 +158,8 @@ static void break_at(size_t cut)
 	add_heartbeat(&box, sent);
 	length = flatten(&box, flat, sizeof(flat));
 	read_all(&second, flat, length);
-	outbox_consume(&box, length, &taken);
-	cr_assert_eq(sent + total(&taken), 5);
+	cr_assert_eq(outbox_consume(&box, length), 1);
+	cr_assert_eq(total(box.counters.sent), 5);
 	cr_assert_eq(second.events, 5);
 	cr_assert_eq(second.reports, 1);
 	cr_assert(outbox_is_idle(&box));
@@ -178,50 +174,70 @@ Test(outbox, a_break_anywhere_sends_the_cut_event_again_and_no_report_twice)
 Test(outbox, giving_up_keeps_only_the_rest_of_a_cut_frame)
 {
 	static struct outbox box;
-	uint64_t lost[CELLOS_LANE_COUNT] = {0};
-	struct outbox_taken taken;
 	struct iovec iov[OUTBOX_IOVECS];
-	uint64_t sum = 0;
 
-	outbox_init(&box);
 	add_events(&box, 0, 10);
-	outbox_consume(&box, 150, &taken); /* the second frame is cut */
-	cr_assert_eq(total(&taken), 1);
-	outbox_give_up(&box, lost);
-	for (unsigned i = 0; i < CELLOS_LANE_COUNT; i++)
-		sum += lost[i];
-	cr_assert_eq(sum, 8);
-	cr_assert_eq(outbox_in_batch(&box), 1);
+	outbox_consume(&box, 150); /* the second frame is cut */
+	cr_assert_eq(total(box.counters.sent), 1);
+	outbox_give_up(&box);
+	cr_assert_eq(total(box.counters.left), 8);
+	cr_assert_eq(total(box.counters.in_batch), 1);
 	cr_assert_eq(outbox_gather(&box, iov), 1);
-	outbox_consume(&box, iov[0].iov_len, &taken);
-	cr_assert_eq(total(&taken), 1);
+	outbox_consume(&box, iov[0].iov_len);
+	cr_assert_eq(total(box.counters.sent), 2);
+	cr_assert(outbox_is_idle(&box));
+}
+
+Test(outbox, giving_up_after_a_break_leaves_the_cut_frame_too)
+{
+	static struct outbox box;
+
+	add_events(&box, 0, 3);
+	outbox_consume(&box, 10);
+	outbox_give_up(&box);
+	cr_assert_eq(total(box.counters.left), 2);
+	outbox_rewind(&box);
+	outbox_give_up(&box);
+	cr_assert_eq(total(box.counters.left), 3);
+	cr_assert_eq(total(box.counters.in_batch), 0);
 	cr_assert(outbox_is_idle(&box));
 }
 
 Test(outbox, a_full_batch_has_no_room_and_all_of_it_goes_out)
 {
 	static struct outbox box;
-	struct outbox_taken taken;
 	unsigned added = 0;
 
-	outbox_init(&box);
 	while (outbox_room(&box) > 0) {
 		add_events(&box, added, 1);
 		added++;
 	}
 	cr_assert_gt(added, 600);
-	cr_assert_eq(outbox_in_batch(&box), added);
-	outbox_consume(&box, box.length, &taken);
-	cr_assert_eq(total(&taken), added);
+	cr_assert_eq(total(box.counters.in_batch), added);
+	outbox_consume(&box, box.length);
+	cr_assert_eq(total(box.counters.sent), added);
+	outbox_give_up(&box);
+	cr_assert_eq(total(box.counters.left), 0, "what was written is not given up");
 	cr_assert_gt(outbox_room(&box), 300, "an empty batch starts over at the front");
 }
 
-Test(outbox, an_event_that_the_encoder_refuses_is_told_to_the_caller)
+Test(outbox, no_batch_has_more_frames_than_lanes_are_kept_for)
+{
+	static struct outbox box;
+	struct cellos_raw_event shortest = {.source = CELLOS_SOURCE_PROCESS_EXITED};
+
+	while (outbox_room(&box) > 0)
+		outbox_add(&box, &shortest, CELLOS_LANE_PROC);
+	cr_assert_eq(box.length / box.frames, OUTBOX_SHORTEST_FRAME);
+	cr_assert_lt(box.frames, OUTBOX_MAX_FRAMES);
+}
+
+Test(outbox, an_event_that_the_encoder_refuses_is_counted_as_left)
 {
 	static struct outbox box;
 	struct cellos_raw_event raw = {.source = CELLOS_SOURCE_COUNT};
 
-	outbox_init(&box);
-	cr_assert_not(outbox_add(&box, &raw, CELLOS_LANE_PROC));
+	outbox_add(&box, &raw, CELLOS_LANE_CAP);
+	cr_assert_eq(box.counters.left[CELLOS_LANE_CAP], 1);
 	cr_assert(outbox_is_idle(&box));
 }
