@@ -39,19 +39,28 @@ static void replace_invalid(struct cellos_probe_event *event, const uint8_t *raw
 	event->guest_comm_len = (uint8_t)out;
 }
 
+/*
+ * A kernel name that is plain ASCII. All 16 bytes are there, so no length decides what is loaded or
+ * stored. The zeros behind the name come along; a NUL stored on its own would split what the
+ * encoder loads next.
+ */
+static inline bool set_plain(struct cellos_probe_event *event, const char comm[16], size_t length)
+{
+	if (length > CELLOS_RAW_COMM_MAX_BYTES || !cellos_ascii16(comm))
+		return false;
+	memcpy(event->guest_comm, comm, 16);
+	event->guest_comm_len = (uint8_t)length;
+	return true;
+}
+
 void cellos_guest_comm_set(struct cellos_probe_event *event, const char *raw, size_t length)
 {
 	char padded[16] = {0};
 
-	if (length <= CELLOS_RAW_COMM_MAX_BYTES) {
+	if (length <= CELLOS_RAW_COMM_MAX_BYTES)
 		memcpy(padded, raw, length);
-		if (cellos_ascii16(padded)) {
-			memcpy(event->guest_comm, padded, sizeof(padded));
-			event->guest_comm_len = (uint8_t)length;
-			return;
-		}
-	}
-	replace_invalid(event, (const uint8_t *)raw, length);
+	if (!set_plain(event, padded, length))
+		replace_invalid(event, (const uint8_t *)raw, length);
 }
 
 void cellos_probe_event_from_raw(struct cellos_probe_event *event,
@@ -63,15 +72,8 @@ void cellos_probe_event_from_raw(struct cellos_probe_event *event,
 	event->guest_pid = raw->pid;
 	event->content_version = CELLOS_WIRE_CONTENT_VERSION;
 	event->probe_source = raw->source;
-	/*
-	 * All 16 bytes are there, so no length decides what is loaded or stored. The zeros behind
-	 * the name come along; a NUL stored on its own would split what the encoder loads next.
-	 */
-	if (length <= CELLOS_RAW_COMM_MAX_BYTES && cellos_ascii16(raw->comm)) {
-		memcpy(event->guest_comm, raw->comm, sizeof(raw->comm));
-		event->guest_comm_len = (uint8_t)length;
+	if (set_plain(event, raw->comm, length))
 		return;
-	}
 	if (length > CELLOS_RAW_COMM_MAX_BYTES)
 		length = CELLOS_RAW_COMM_MAX_BYTES;
 	replace_invalid(event, (const uint8_t *)raw->comm, length);

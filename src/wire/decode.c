@@ -27,11 +27,6 @@ struct reader {
 	struct cellos_wire_error *error;
 };
 
-struct item {
-	unsigned major;
-	uint64_t argument; /* the value, the text's bytes or the map's pairs */
-};
-
 struct text {
 	const char *bytes; /* borrowed from the input */
 	size_t length;
@@ -50,7 +45,7 @@ static bool fail_field(struct reader *reader, enum cellos_wire_status status,
 	return fail(reader, status);
 }
 
-static size_t left(const struct reader *reader)
+static inline size_t left(const struct reader *reader)
 {
 	return (size_t)(reader->end - reader->at);
 }
@@ -64,24 +59,26 @@ static inline uint64_t load_be(const uint8_t *bytes, size_t count)
 	return value;
 }
 
-/* An item's head, of any size class; the text or the pairs behind it are the caller's. */
-static inline bool read_head(struct reader *reader, struct item *item)
+/*
+ * An item's head, of any size class. `argument`: the value, the text's bytes or the map's pairs;
+ * the text or the pairs behind it are the caller's.
+ */
+static inline bool read_head(struct reader *reader, unsigned *major, uint64_t *argument)
 {
 	unsigned additional;
 	size_t bytes;
 
 	if (RARE(reader->at == reader->end))
 		return fail(reader, CELLOS_WIRE_UNEXPECTED_EOF);
-	item->major = *reader->at >> 5;
+	*major = *reader->at >> 5;
 	additional = *reader->at & 31;
-	if (RARE(item->major != MAJOR_UINT && item->major != MAJOR_TEXT &&
-		 item->major != MAJOR_MAP)) {
-		reader->error->major = (uint8_t)item->major;
+	if (RARE(*major != MAJOR_UINT && *major != MAJOR_TEXT && *major != MAJOR_MAP)) {
+		reader->error->major = (uint8_t)*major;
 		return fail(reader, CELLOS_WIRE_UNSUPPORTED_MAJOR);
 	}
 	reader->at++;
 	if (additional < FIRST_ARGUMENT) {
-		item->argument = additional;
+		*argument = additional;
 		return true;
 	}
 	if (RARE(additional >= FIRST_RESERVED)) {
@@ -91,19 +88,21 @@ static inline bool read_head(struct reader *reader, struct item *item)
 	bytes = (size_t)1 << (additional - FIRST_ARGUMENT);
 	if (RARE(left(reader) < bytes))
 		return fail(reader, CELLOS_WIRE_UNEXPECTED_EOF);
-	item->argument = load_be(reader->at, bytes);
+	*argument = load_be(reader->at, bytes);
 	reader->at += bytes;
 	return true;
 }
 
 /* A head of the major that `field` must have; another one that we do support is FieldType. */
-static inline bool read_kind(struct reader *reader, unsigned major, enum cellos_wire_field field,
-			     struct item *item)
+static inline bool read_kind(struct reader *reader, unsigned wanted, enum cellos_wire_field field,
+			     uint64_t *argument)
 {
-	if (!read_head(reader, item))
+	unsigned major;
+
+	if (!read_head(reader, &major, argument))
 		return false;
-	if (RARE(item->major != major)) {
-		reader->error->major = (uint8_t)item->major;
+	if (RARE(major != wanted)) {
+		reader->error->major = (uint8_t)major;
 		return fail_field(reader, CELLOS_WIRE_FIELD_TYPE, field);
 	}
 	return true;
@@ -112,38 +111,36 @@ static inline bool read_kind(struct reader *reader, unsigned major, enum cellos_
 static bool read_uint(struct reader *reader, enum cellos_wire_field field, uint64_t max,
 		      uint64_t *value)
 {
-	struct item item;
-
-	if (!read_kind(reader, MAJOR_UINT, field, &item))
+	if (!read_kind(reader, MAJOR_UINT, field, value))
 		return false;
-	if (RARE(item.argument > max))
+	if (RARE(*value > max))
 		return fail_field(reader, CELLOS_WIRE_INTEGER_OVERFLOW, field);
-	*value = item.argument;
 	return true;
 }
 
 /* The bytes of a text, not yet known to be UTF-8. */
 static inline bool read_text(struct reader *reader, enum cellos_wire_field field, struct text *text)
 {
-	struct item item;
+	uint64_t length;
 
-	if (!read_kind(reader, MAJOR_TEXT, field, &item))
+	if (!read_kind(reader, MAJOR_TEXT, field, &length))
 		return false;
-	if (RARE(item.argument > left(reader)))
+	if (RARE(length > left(reader)))
 		return fail(reader, CELLOS_WIRE_UNEXPECTED_EOF);
 	text->bytes = (const char *)reader->at;
-	text->length = (size_t)item.argument;
+	text->length = (size_t)length;
 	reader->at += text->length;
 	return true;
 }
 
-static bool check_utf8(struct reader *reader, enum cellos_wire_field field, const struct text *text,
-		       long *characters)
+/* The characters of a text, or -1: it is not UTF-8. */
+static long characters(struct reader *reader, enum cellos_wire_field field, const struct text *text)
 {
-	*characters = cellos_utf8_count((const uint8_t *)text->bytes, text->length);
-	if (*characters < 0)
-		return fail_field(reader, CELLOS_WIRE_INVALID_UTF8, field);
-	return true;
+	long count = cellos_utf8_count((const uint8_t *)text->bytes, text->length);
+
+	if (RARE(count < 0))
+		(void)fail_field(reader, CELLOS_WIRE_INVALID_UTF8, field);
+	return count;
 }
 
 /* No two keys have the same length, so the length picks the one candidate to compare with. */
@@ -164,17 +161,6 @@ static inline int field_of(const struct text *text)
 	}
 }
 
-/* A key that is none of the five: what is wrong with it, in the order of the checks. */
-static bool refuse_key(struct reader *reader, const struct text *key, bool first)
-{
-	long characters;
-
-	if (!check_utf8(reader, CELLOS_FIELD_KEY, key, &characters))
-		return false;
-	return fail(reader,
-		    first ? CELLOS_WIRE_CONTENT_VERSION_MUST_BE_FIRST : CELLOS_WIRE_UNKNOWN_FIELD);
-}
-
 /* `seen` has a bit for each field that stands further left. */
 static inline bool read_key(struct reader *reader, unsigned *seen, enum cellos_wire_field *field)
 {
@@ -184,10 +170,12 @@ static inline bool read_key(struct reader *reader, unsigned *seen, enum cellos_w
 	if (!read_text(reader, CELLOS_FIELD_KEY, &key))
 		return false;
 	found = field_of(&key); /* equal to a key of ours, so it is ASCII */
-	if (RARE(found < 0))
-		return refuse_key(reader, &key, *seen == 0);
+	if (RARE(found < 0) && characters(reader, CELLOS_FIELD_KEY, &key) < 0)
+		return false;
 	if (RARE(*seen == 0 && found != CELLOS_FIELD_CONTENT_VERSION))
 		return fail(reader, CELLOS_WIRE_CONTENT_VERSION_MUST_BE_FIRST);
+	if (RARE(found < 0))
+		return fail(reader, CELLOS_WIRE_UNKNOWN_FIELD);
 	if (RARE((*seen >> found & 1) != 0))
 		return fail(reader, CELLOS_WIRE_DUPLICATE_FIELD);
 	*seen |= 1U << found;
@@ -212,14 +200,13 @@ static bool read_version(struct reader *reader, struct cellos_probe_event *event
 static bool read_source(struct reader *reader, struct cellos_probe_event *event)
 {
 	struct text name;
-	long characters;
 	int source;
 
 	if (!read_text(reader, CELLOS_FIELD_PROBE_SOURCE, &name))
 		return false;
 	source = cellos_probe_source_from_name(name.bytes, name.length);
 	if (RARE(source < 0)) {
-		if (!check_utf8(reader, CELLOS_FIELD_PROBE_SOURCE, &name, &characters))
+		if (characters(reader, CELLOS_FIELD_PROBE_SOURCE, &name) < 0)
 			return false;
 		reader->error->text = name.bytes;
 		reader->error->text_length = name.length;
@@ -232,12 +219,14 @@ static bool read_source(struct reader *reader, struct cellos_probe_event *event)
 static bool read_comm(struct reader *reader, struct cellos_probe_event *event)
 {
 	struct text name;
-	long characters;
+	long count;
 
-	if (!read_text(reader, CELLOS_FIELD_GUEST_COMM, &name) ||
-	    !check_utf8(reader, CELLOS_FIELD_GUEST_COMM, &name, &characters))
+	if (!read_text(reader, CELLOS_FIELD_GUEST_COMM, &name))
 		return false;
-	if (RARE(characters > CELLOS_GUEST_COMM_MAX_CHARS))
+	count = characters(reader, CELLOS_FIELD_GUEST_COMM, &name);
+	if (RARE(count < 0))
+		return false;
+	if (RARE(count > CELLOS_GUEST_COMM_MAX_CHARS))
 		return fail(reader, CELLOS_WIRE_FIELD_TOO_LONG);
 	memcpy(event->guest_comm, name.bytes, name.length);
 	event->guest_comm_len = (uint8_t)name.length; /* 16 characters are at most 64 bytes */
@@ -269,80 +258,71 @@ static inline bool read_pair(struct reader *reader, unsigned *seen,
 	}
 }
 
-static bool read_body(struct reader *reader, struct cellos_probe_event *event)
+/* `length`: of the body, as far as it is known. */
+static bool check_length(struct reader *reader, size_t length)
 {
-	struct item top;
-	unsigned seen = 0;
+	if (length <= CELLOS_MAX_FRAME_BODY_BYTES)
+		return true;
+	reader->error->len = length > UINT32_MAX ? UINT32_MAX : (uint32_t)length;
+	return fail(reader, CELLOS_WIRE_FRAME_TOO_LARGE);
+}
 
-	if (!read_head(reader, &top))
+/* Leaves the reader on the body that the prefix announces. */
+static bool read_prefix(struct reader *reader)
+{
+	const uint8_t *prefix = reader->at;
+	uint32_t declared;
+
+	if (RARE(left(reader) < CELLOS_FRAME_PREFIX_BYTES)) {
+		reader->error->got = (uint32_t)left(reader);
+		return fail(reader, CELLOS_WIRE_SHORT_HEADER);
+	}
+	declared = (uint32_t)prefix[0] | (uint32_t)prefix[1] << 8 | (uint32_t)prefix[2] << 16 |
+		   (uint32_t)prefix[3] << 24;
+	reader->at += CELLOS_FRAME_PREFIX_BYTES;
+	if (RARE(!check_length(reader, declared)))
 		return false;
-	if (RARE(top.major != MAJOR_MAP || top.argument != PAIRS))
+	if (RARE(left(reader) < declared)) {
+		reader->error->declared = declared;
+		reader->error->actual = (uint32_t)left(reader);
+		return fail(reader, CELLOS_WIRE_FRAME_TRUNCATED);
+	}
+	reader->end = reader->at + declared;
+	return true;
+}
+
+/* The body must end where the input ends, which may be beyond what its prefix announced. */
+static bool read_body(struct reader *reader, const uint8_t *input_end,
+		      struct cellos_probe_event *event)
+{
+	unsigned major, seen = 0;
+	uint64_t pairs;
+
+	if (!read_head(reader, &major, &pairs))
+		return false;
+	if (RARE(major != MAJOR_MAP || pairs != PAIRS))
 		return fail(reader, CELLOS_WIRE_NOT_MAP5);
 	for (int i = 0; i < PAIRS; i++) {
 		if (!read_pair(reader, &seen, event))
 			return false;
 	}
-	if (RARE(reader->at != reader->end))
+	if (RARE(reader->at != input_end))
 		return fail(reader, CELLOS_WIRE_TRAILING_BYTES);
 	return true;
 }
 
-static bool decode_body(const uint8_t *body, size_t length, struct cellos_probe_event *event,
-			struct cellos_wire_error *error)
-{
-	struct reader reader = {.at = body, .end = body, .error = error};
-
-	if (RARE(length > CELLOS_MAX_FRAME_BODY_BYTES)) {
-		error->len = length > UINT32_MAX ? UINT32_MAX : (uint32_t)length;
-		return fail(&reader, CELLOS_WIRE_FRAME_TOO_LARGE);
-	}
-	if (length > 0) /* an empty body may be NULL */
-		reader.end += length;
-	return read_body(&reader, event);
-}
-
-static bool decode_frame(const uint8_t *frame, size_t length, struct cellos_probe_event *event,
-			 struct cellos_wire_error *error)
-{
-	struct reader reader = {.error = error};
-	uint32_t declared;
-	size_t there;
-
-	if (RARE(length < CELLOS_FRAME_PREFIX_BYTES)) {
-		error->got = (uint32_t)length;
-		return fail(&reader, CELLOS_WIRE_SHORT_HEADER);
-	}
-	declared = (uint32_t)frame[0] | (uint32_t)frame[1] << 8 | (uint32_t)frame[2] << 16 |
-		   (uint32_t)frame[3] << 24;
-	there = length - CELLOS_FRAME_PREFIX_BYTES;
-	if (RARE(declared > CELLOS_MAX_FRAME_BODY_BYTES)) {
-		error->len = declared;
-		return fail(&reader, CELLOS_WIRE_FRAME_TOO_LARGE);
-	}
-	if (RARE(there < declared)) {
-		error->declared = declared;
-		error->actual = (uint32_t)there;
-		return fail(&reader, CELLOS_WIRE_FRAME_TRUNCATED);
-	}
-	if (!decode_body(frame + CELLOS_FRAME_PREFIX_BYTES, declared, event, error))
-		return false;
-	if (RARE(there > declared))
-		return fail(&reader, CELLOS_WIRE_TRAILING_BYTES);
-	return true;
-}
-
-typedef bool (*decode_function)(const uint8_t *, size_t, struct cellos_probe_event *,
-				struct cellos_wire_error *);
-
 /* All of the event is set, so that two decoded events compare by memcmp; all zero on failure. */
 static inline __attribute__((always_inline)) enum cellos_wire_status
-decode(decode_function function, const uint8_t *bytes, size_t length,
-       struct cellos_probe_event *event, struct cellos_wire_error *error)
+decode(const uint8_t *bytes, size_t length, bool framed, struct cellos_probe_event *event,
+       struct cellos_wire_error *error)
 {
 	struct cellos_wire_error found = {.status = CELLOS_WIRE_OK};
+	const uint8_t *end = length > 0 ? bytes + length : bytes; /* an empty one may be NULL */
+	struct reader reader = {.at = bytes, .end = end, .error = &found};
 
 	memset(event, 0, sizeof(*event));
-	if (RARE(!function(bytes, length, event, &found))) {
+	if (RARE(!(framed ? read_prefix(&reader) : check_length(&reader, length)) ||
+		 !read_body(&reader, end, event))) {
 		memset(event, 0, sizeof(*event));
 		if (error != NULL)
 			*error = found;
@@ -354,12 +334,12 @@ enum cellos_wire_status cellos_decode_event_body(const uint8_t *body, size_t len
 						 struct cellos_probe_event *event,
 						 struct cellos_wire_error *error)
 {
-	return decode(decode_body, body, length, event, error);
+	return decode(body, length, false, event, error);
 }
 
 enum cellos_wire_status cellos_decode_frame(const uint8_t *frame, size_t length,
 					    struct cellos_probe_event *event,
 					    struct cellos_wire_error *error)
 {
-	return decode(decode_frame, frame, length, event, error);
+	return decode(frame, length, true, event, error);
 }

@@ -64,36 +64,25 @@ bool cellos_probe_source_is_self_report(const char *name, size_t length)
 
 char cellos_lane_letter(unsigned lane)
 {
-	static const char letters[CELLOS_LANE_COUNT] = {
-		[CELLOS_LANE_PROC] = 'p',
-		[CELLOS_LANE_FS] = 'f',
-		[CELLOS_LANE_CAP] = 'c',
-		[CELLOS_LANE_NET] = 'n',
-	};
+	static const char letters[] = "pfcn"; /* in the order of enum cellos_lane_id */
 
-	return lane < COUNT(letters) ? letters[lane] : 0;
+	_Static_assert(sizeof(letters) == CELLOS_LANE_COUNT + 1, "a letter for each lane");
+	return lane < CELLOS_LANE_COUNT ? letters[lane] : 0;
 }
 
 char cellos_drop_reason_letter(unsigned reason)
 {
-	static const char letters[CELLOS_DROP_COUNT] = {
-		[CELLOS_DROP_QUEUE_FULL] = 'q', [CELLOS_DROP_KERNEL] = 'k',
-		[CELLOS_DROP_OVERFLOW] = 'o',   [CELLOS_DROP_SUPPRESSED] = 's',
-		[CELLOS_DROP_STOPPED] = 'x',
-	};
+	static const char letters[] = "qkosx"; /* in the order of enum cellos_drop_reason */
 
-	return reason < COUNT(letters) ? letters[reason] : 0;
+	_Static_assert(sizeof(letters) == CELLOS_DROP_COUNT + 1, "a letter for each reason");
+	return reason < CELLOS_DROP_COUNT ? letters[reason] : 0;
 }
 
 const char *cellos_lane_name(unsigned lane)
 {
-	static const char *const names[CELLOS_LANE_COUNT] = {
-		[CELLOS_LANE_PROC] = "proc",
-		[CELLOS_LANE_FS] = "fs",
-		[CELLOS_LANE_CAP] = "cap",
-		[CELLOS_LANE_NET] = "net",
-	};
+	static const char *const names[] = {"proc", "fs", "cap", "net"};
 
+	_Static_assert(COUNT(names) == CELLOS_LANE_COUNT, "a name for each lane");
 	return lane < COUNT(names) ? names[lane] : NULL;
 }
 

@@ -10,6 +10,7 @@
  */
 #include "cellos/wire.h"
 
+#include <stddef.h>
 #include <string.h>
 
 static uint32_t load_le32(const uint8_t *bytes)
@@ -18,18 +19,10 @@ static uint32_t load_le32(const uint8_t *bytes)
 	       (uint32_t)bytes[3] << 24;
 }
 
-static size_t smaller(size_t a, size_t b)
-{
-	return a < b ? a : b;
-}
-
 void cellos_stream_init(struct cellos_stream *stream)
 {
-	stream->piece = NULL;
-	stream->piece_left = 0;
-	stream->carried = 0;
-	stream->lost_length = 0;
-	stream->lost = false;
+	/* What stands in carry counts only as far as `carried` says. */
+	memset(stream, 0, offsetof(struct cellos_stream, carry));
 }
 
 void cellos_stream_feed(struct cellos_stream *stream, const uint8_t *bytes, size_t length)
@@ -46,31 +39,19 @@ size_t cellos_stream_pending(const struct cellos_stream *stream)
 /* Moves bytes from the piece to the carry until `want` lie there. False: the piece ended first. */
 static bool carry_up_to(struct cellos_stream *stream, size_t want)
 {
-	size_t taken;
+	while (stream->carried < want && stream->piece_left > 0) {
+		size_t missing = want - stream->carried;
+		size_t taken = missing < stream->piece_left ? missing : stream->piece_left;
 
-	if (stream->carried >= want)
-		return true;
-	taken = smaller(want - stream->carried, stream->piece_left);
-	if (taken > 0) { /* an empty piece may be NULL */
 		memcpy(stream->carry + stream->carried, stream->piece, taken);
 		stream->carried += taken;
 		stream->piece += taken;
 		stream->piece_left -= taken;
 	}
-	return stream->carried == want;
+	return stream->carried >= want;
 }
 
-/* A prefix over the limit: no byte behind it can be told to begin a frame. */
-static enum cellos_stream_status lose(struct cellos_stream *stream, uint32_t body)
-{
-	stream->lost = true;
-	stream->lost_length = body;
-	stream->carried = 0;
-	stream->piece_left = 0;
-	return CELLOS_STREAM_LOST;
-}
-
-/* A frame that an earlier piece began, or that this piece cuts. */
+/* A frame that an earlier piece began, or that this piece cuts; or the end of the framing. */
 static enum cellos_stream_status next_carried(struct cellos_stream *stream, const uint8_t **frame,
 					      size_t *length)
 {
@@ -79,8 +60,14 @@ static enum cellos_stream_status next_carried(struct cellos_stream *stream, cons
 	if (!carry_up_to(stream, CELLOS_FRAME_PREFIX_BYTES))
 		return CELLOS_STREAM_MORE;
 	body = load_le32(stream->carry);
-	if (body > CELLOS_MAX_FRAME_BODY_BYTES)
-		return lose(stream, body);
+	if (body > CELLOS_MAX_FRAME_BODY_BYTES) {
+		/* No byte behind it can be told to begin a frame. */
+		stream->lost = true;
+		stream->lost_length = body;
+		stream->carried = 0;
+		stream->piece_left = 0;
+		return CELLOS_STREAM_LOST;
+	}
 	if (!carry_up_to(stream, CELLOS_FRAME_PREFIX_BYTES + (size_t)body))
 		return CELLOS_STREAM_MORE;
 	*frame = stream->carry;
@@ -99,9 +86,8 @@ enum cellos_stream_status cellos_stream_next(struct cellos_stream *stream, const
 	if (stream->carried > 0 || stream->piece_left < CELLOS_FRAME_PREFIX_BYTES)
 		return next_carried(stream, frame, length);
 	body = load_le32(stream->piece);
-	if (body > CELLOS_MAX_FRAME_BODY_BYTES)
-		return lose(stream, body);
-	if (stream->piece_left - CELLOS_FRAME_PREFIX_BYTES < body)
+	if (body > CELLOS_MAX_FRAME_BODY_BYTES ||
+	    body > stream->piece_left - CELLOS_FRAME_PREFIX_BYTES)
 		return next_carried(stream, frame, length);
 	*frame = stream->piece;
 	*length = CELLOS_FRAME_PREFIX_BYTES + (size_t)body;
