@@ -27,22 +27,27 @@ const char *cellos_text_after(const char *text, const char *prefix)
 	return strncmp(text, prefix, length) == 0 ? text + length : NULL;
 }
 
-bool cellos_text_number(const char *text, size_t length, uint32_t max, uint32_t *value)
+int cellos_address_refuse(const char **why, const char *reason)
+{
+	*why = reason;
+	return -EINVAL;
+}
+
+int cellos_text_number(const char *text, size_t length, uint32_t max, uint32_t *value,
+		       const char **why, const char *reason)
 {
 	uint64_t sum = 0;
 
 	/* Ten digits hold every 32-bit number, and cannot overflow the sum. */
-	if (length == 0 || length > 10 || (length > 1 && text[0] == '0'))
-		return false;
-	for (size_t i = 0; i < length; i++) {
-		if (text[i] < '0' || text[i] > '9')
-			return false;
+	if (length == 0 || length > 10 || (length > 1 && text[0] == '0') ||
+	    strspn(text, "0123456789") < length)
+		return cellos_address_refuse(why, reason);
+	for (size_t i = 0; i < length; i++)
 		sum = sum * 10 + (uint64_t)(text[i] - '0');
-	}
 	if (sum > max)
-		return false;
+		return cellos_address_refuse(why, reason);
 	*value = (uint32_t)sum;
-	return true;
+	return 0;
 }
 
 int cellos_unix_path_set(struct cellos_address *address, const char *path, const char *suffix,
@@ -50,18 +55,14 @@ int cellos_unix_path_set(struct cellos_address *address, const char *path, const
 {
 	size_t length = strlen(path), tail = strlen(suffix);
 
-	if (length == 0) {
-		*why = "path is empty";
-		return -EINVAL;
-	}
+	address->kind = CELLOS_ADDRESS_UNIX;
+	if (length == 0)
+		return cellos_address_refuse(why, "path is empty");
 	/* The kernel takes 108 bytes without a NUL too; other programs then read past the end. */
-	if (length >= sizeof(address->path) || tail >= sizeof(address->path) - length) {
-		*why = "path is longer than 107 bytes";
-		return -EINVAL;
-	}
+	if (length + tail >= sizeof(address->path))
+		return cellos_address_refuse(why, "path is longer than 107 bytes");
 	memcpy(address->path, path, length);
 	memcpy(address->path + length, suffix, tail + 1);
-	address->kind = CELLOS_ADDRESS_UNIX;
 	return 0;
 }
 
@@ -69,35 +70,14 @@ static int parse_vsock(const char *text, struct cellos_address *address, const c
 {
 	const char *colon = strchr(text, ':');
 
-	if (colon == NULL) {
-		*why = "a vsock address is vsock:CID:PORT";
-		return -EINVAL;
-	}
-	if (!cellos_text_number(text, (size_t)(colon - text), CELLOS_VSOCK_MAX_NUMBER,
-				&address->cid)) {
-		*why = "CID is not a number from 0 to 4294967294";
-		return -EINVAL;
-	}
-	if (!cellos_text_number(colon + 1, strlen(colon + 1), CELLOS_VSOCK_MAX_NUMBER,
-				&address->port)) {
-		*why = CELLOS_WHY_PORT;
-		return -EINVAL;
-	}
 	address->kind = CELLOS_ADDRESS_VSOCK;
-	return 0;
-}
-
-static int parse_fd(const char *text, struct cellos_address *address, const char **why)
-{
-	uint32_t number;
-
-	if (!cellos_text_number(text, strlen(text), INT_MAX, &number)) {
-		*why = "descriptor is not a number from 0 to 2147483647";
+	if (colon == NULL)
+		return cellos_address_refuse(why, "a vsock address is vsock:CID:PORT");
+	if (cellos_text_number(text, (size_t)(colon - text), CELLOS_VSOCK_MAX_NUMBER, &address->cid,
+			       why, "CID is not a number from 0 to 4294967294") < 0)
 		return -EINVAL;
-	}
-	address->kind = CELLOS_ADDRESS_FD;
-	address->fd = (int)number;
-	return 0;
+	return cellos_text_number(colon + 1, strlen(colon + 1), CELLOS_VSOCK_MAX_NUMBER,
+				  &address->port, why, CELLOS_WHY_PORT);
 }
 
 int cellos_address_parse(const char *text, struct cellos_address *address, const char **why)
@@ -110,10 +90,12 @@ int cellos_address_parse(const char *text, struct cellos_address *address, const
 		return parse_vsock(rest, address, why);
 	if ((rest = cellos_text_after(text, "unix:")) != NULL)
 		return cellos_unix_path_set(address, rest, "", why);
-	if ((rest = cellos_text_after(text, "fd:")) != NULL)
-		return parse_fd(rest, address, why);
-	*why = "an address is vsock:CID:PORT, unix:PATH or fd:N";
-	return -EINVAL;
+	if ((rest = cellos_text_after(text, "fd:")) != NULL) {
+		address->kind = CELLOS_ADDRESS_FD;
+		return cellos_text_number(rest, strlen(rest), INT_MAX, (uint32_t *)&address->fd,
+					  why, "descriptor is not a number from 0 to 2147483647");
+	}
+	return cellos_address_refuse(why, "an address is vsock:CID:PORT, unix:PATH or fd:N");
 }
 
 const char *cellos_address_format(const struct cellos_address *address,
@@ -132,8 +114,7 @@ const char *cellos_address_format(const struct cellos_address *address,
 		snprintf(out, CELLOS_ADDRESS_TEXT_BYTES, "fd:%d", address->fd);
 		break;
 	default:
-		snprintf(out, CELLOS_ADDRESS_TEXT_BYTES, "none");
-		break;
+		strcpy(out, "none");
 	}
 	return out;
 }

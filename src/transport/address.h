@@ -8,7 +8,6 @@
 #ifndef CELLOS_TRANSPORT_ADDRESS_H
 #define CELLOS_TRANSPORT_ADDRESS_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -21,8 +20,14 @@
 
 /* The text behind `prefix`, or NULL when `text` begins otherwise. */
 const char *cellos_text_after(const char *text, const char *prefix);
-/* `length` bytes of decimal digits, no sign, no leading zero, at most `max`. */
-bool cellos_text_number(const char *text, size_t length, uint32_t max, uint32_t *value);
+/* -EINVAL, with `reason` in *why. */
+int cellos_address_refuse(const char **why, const char *reason);
+/*
+ * `length` bytes of decimal digits, no sign, no leading zero, at most `max`. 0, or -EINVAL with
+ * `reason` in *why.
+ */
+int cellos_text_number(const char *text, size_t length, uint32_t max, uint32_t *value,
+		       const char **why, const char *reason);
 /* PATH followed by `suffix` into address->path. 0, or -EINVAL and *why. */
 int cellos_unix_path_set(struct cellos_address *address, const char *path, const char *suffix,
 			 const char **why);

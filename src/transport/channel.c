@@ -197,29 +197,21 @@ static int adopt(struct cellos_channel *channel)
 	return copy >= 0 ? copy : -errno;
 }
 
-static void start_fd(struct cellos_channel *channel, uint64_t now_ns)
-{
-	int fd = adopt(channel);
-
-	if (fd < 0) {
-		fail(channel, -fd, now_ns);
-		return;
-	}
-	channel->fd = fd;
-	opened(channel, now_ns);
-}
-
 enum cellos_channel_state cellos_channel_advance(struct cellos_channel *channel, uint64_t now_ns)
 {
-	if (channel->state == CELLOS_CHANNEL_WAITING && now_ns >= channel->deadline_ns) {
-		if (channel->address.kind == CELLOS_ADDRESS_FD)
-			start_fd(channel, now_ns);
-		else
-			start_connect(channel, now_ns);
-	} else if (channel->state == CELLOS_CHANNEL_CONNECTING) {
+	bool due = now_ns >= channel->deadline_ns;
+
+	if (channel->state == CELLOS_CHANNEL_CONNECTING) {
 		settle_connect(channel, now_ns);
-	} else if (channel->state == CELLOS_CHANNEL_OPEN && now_ns >= channel->deadline_ns) {
+	} else if (channel->state == CELLOS_CHANNEL_OPEN && due) {
 		channel->deadline_ns = UINT64_MAX; /* time to try the full disk again */
+	} else if (channel->state == CELLOS_CHANNEL_WAITING && due) {
+		if (channel->address.kind != CELLOS_ADDRESS_FD)
+			start_connect(channel, now_ns);
+		else if ((channel->fd = adopt(channel)) < 0)
+			fail(channel, -channel->fd, now_ns);
+		else
+			opened(channel, now_ns);
 	}
 	return channel->state;
 }

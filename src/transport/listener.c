@@ -40,17 +40,13 @@ int cellos_listen_address_parse(const char *text, struct cellos_address *address
 		return cellos_unix_path_set(address, rest, "", why);
 	if ((rest = cellos_text_after(text, "firecracker:")) != NULL)
 		return cellos_unix_path_set(address, rest, FIRECRACKER_SUFFIX, why);
-	if ((rest = cellos_text_after(text, "vsock:")) == NULL) {
-		*why = "an address is unix:PATH, firecracker:BASE or vsock:PORT";
-		return -EINVAL;
-	}
-	if (!cellos_text_number(rest, strlen(rest), CELLOS_VSOCK_MAX_NUMBER, &address->port)) {
-		*why = CELLOS_WHY_PORT;
-		return -EINVAL;
-	}
+	if ((rest = cellos_text_after(text, "vsock:")) == NULL)
+		return cellos_address_refuse(
+			why, "an address is unix:PATH, firecracker:BASE or vsock:PORT");
 	address->kind = CELLOS_ADDRESS_VSOCK;
 	address->cid = UINT32_MAX; /* VMADDR_CID_ANY */
-	return 0;
+	return cellos_text_number(rest, strlen(rest), CELLOS_VSOCK_MAX_NUMBER, &address->port, why,
+				  CELLOS_WHY_PORT);
 }
 
 /* ---- a file that is already there ----------------------------------------------------------- */
@@ -157,54 +153,32 @@ static int claim_file(struct cellos_listener *listener, const struct cellos_sock
 	return status;
 }
 
-static int open_unix(struct cellos_listener *listener, const struct cellos_socket_owner *owner)
-{
-	union cellos_any_sockaddr name;
-	socklen_t length = cellos_address_to_sockaddr(&listener->address, &name);
-	int status;
-
-	/* bind gives the file the mode of the socket's own inode: no umask of the process involved.
-	 */
-	if (fchmod(listener->fd, 0600) < 0)
-		return -errno;
-	status = bind(listener->fd, &name.any, length) < 0 ? -errno : 0;
-	if (status == -EADDRINUSE)
-		status = replace_stale(listener->fd, &listener->address, &name, length);
-	if (status < 0)
-		return status;
-	status = claim_file(listener, owner);
-	if (status == 0 && listen(listener->fd, CELLOS_LISTEN_BACKLOG) < 0)
-		status = -errno;
-	return status;
-}
-
-static int open_vsock(struct cellos_listener *listener)
-{
-	union cellos_any_sockaddr name;
-	socklen_t length = cellos_address_to_sockaddr(&listener->address, &name);
-
-	if (bind(listener->fd, &name.any, length) < 0 ||
-	    listen(listener->fd, CELLOS_LISTEN_BACKLOG) < 0)
-		return -errno;
-	return 0;
-}
-
 int cellos_listener_open(struct cellos_listener *listener, const struct cellos_address *address,
 			 const struct cellos_socket_owner *owner)
 {
 	bool local = address->kind == CELLOS_ADDRESS_UNIX;
-	int status;
+	union cellos_any_sockaddr name;
+	socklen_t length = cellos_address_to_sockaddr(address, &name);
+	int status = 0;
 
 	memset(listener, 0, sizeof(*listener));
 	listener->fd = -1;
 	listener->address = *address;
 	if (!local && address->kind != CELLOS_ADDRESS_VSOCK)
 		return -EINVAL;
-	listener->fd =
-		socket(local ? AF_UNIX : AF_VSOCK, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	listener->fd = socket(name.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (listener->fd < 0)
 		return -errno;
-	status = local ? open_unix(listener, owner) : open_vsock(listener);
+	/* bind gives the file the mode of the socket's own inode: no umask of the process involved.
+	 */
+	if ((local && fchmod(listener->fd, 0600) < 0) || bind(listener->fd, &name.any, length) < 0)
+		status = -errno;
+	if (local && status == -EADDRINUSE)
+		status = replace_stale(listener->fd, address, &name, length);
+	if (local && status == 0)
+		status = claim_file(listener, owner);
+	if (status == 0 && listen(listener->fd, CELLOS_LISTEN_BACKLOG) < 0)
+		status = -errno;
 	if (status < 0)
 		cellos_listener_close(listener);
 	return status;
