@@ -55,36 +55,28 @@ uint64_t clock_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* A shared description may be a blocking one: poll says whether a write would block, roughly. */
-static ssize_t offer_once(int fd, const char *text, size_t length, int wait_ms)
-{
-	struct pollfd waiting = {.fd = fd, .events = POLLOUT};
-	ssize_t written;
-
-	if (poll(&waiting, 1, wait_ms) == 0) {
-		errno = EAGAIN;
-		return -1;
-	}
-	written = send(fd, text, length, MSG_DONTWAIT | MSG_NOSIGNAL);
-	if (written < 0 && errno == ENOTSOCK)
-		written = write(fd, text, length);
-	return written;
-}
-
 int fd_offer(int fd, const char *text, size_t length, uint64_t deadline_ns)
 {
+	struct pollfd waiting = {.fd = fd, .events = POLLOUT};
+
 	while (length > 0) {
 		uint64_t now = clock_ns();
 		uint64_t left = deadline_ns > now ? (deadline_ns - now + 999999) / 1000000 : 0;
-		ssize_t written = offer_once(fd, text, length, left > 60000 ? 60000 : (int)left);
+		ssize_t written = -1;
 
-		if (written < 0 &&
-		    (errno == EINTR || (errno == EAGAIN && clock_ns() < deadline_ns)))
-			continue;
-		if (written < 0)
+		errno = EAGAIN;
+		/* A shared description may be a blocking one: poll says whether a write would
+		 * block, roughly. */
+		if (poll(&waiting, 1, left > 60000 ? 60000 : (int)left) != 0)
+			written = send(fd, text, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (written < 0 && errno == ENOTSOCK)
+			written = write(fd, text, length);
+		if (written >= 0) {
+			text += written;
+			length -= (size_t)written;
+		} else if (errno != EINTR && (errno != EAGAIN || clock_ns() >= deadline_ns)) {
 			return -errno;
-		text += written;
-		length -= (size_t)written;
+		}
 	}
 	return 0;
 }

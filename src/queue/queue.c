@@ -108,30 +108,11 @@ static inline void add(_Atomic uint64_t *counter, uint64_t more)
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-static size_t round_up_to_power_of_two(size_t n)
-{
-	size_t power = 1;
-
-	while (power < n)
-		power <<= 1;
-	return power;
-}
-
-static void lane_init(struct cellos_queue *queue, unsigned number, struct slot *slots)
-{
-	struct cellos_lane *lane = &queue->lane[number];
-
-	lane->mask = queue->depth - 1;
-	lane->slots = slots;
-	lane->queue = queue;
-	lane->number = (uint8_t)number;
-}
-
 int cellos_queue_create(struct cellos_queue **queue, unsigned lanes, size_t depth)
 {
 	struct cellos_queue *q;
 	struct slot *slots;
-	size_t bytes;
+	size_t bytes, rounded = 1;
 
 	if (queue == NULL)
 		return -EINVAL;
@@ -139,22 +120,27 @@ int cellos_queue_create(struct cellos_queue **queue, unsigned lanes, size_t dept
 	if (lanes == 0 || lanes > CELLOS_QUEUE_MAX_LANES || depth == 0 ||
 	    depth > CELLOS_QUEUE_MAX_DEPTH)
 		return -EINVAL;
-	depth = round_up_to_power_of_two(depth);
-	bytes = sizeof(*q) + lanes * (sizeof(struct cellos_lane) + depth * sizeof(struct slot));
+	while (rounded < depth)
+		rounded <<= 1;
+	bytes = sizeof(*q) + lanes * (sizeof(struct cellos_lane) + rounded * sizeof(struct slot));
 	/* Populated now, so that no submit takes a page fault later. Zeroed, as all counters want.
 	 */
 	q = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE,
 		 -1, 0);
 	if (q == MAP_FAILED)
 		return -ENOMEM;
-	q->depth = depth;
+	q->depth = rounded;
 	q->bytes = bytes;
 	q->lanes = lanes;
 	__cds_wfcq_init(&q->head, &q->tail);
 	__cds_wfcq_init(&q->own_head, &q->own_tail);
 	slots = (struct slot *)(void *)&q->lane[lanes];
-	for (unsigned i = 0; i < lanes; i++)
-		lane_init(q, i, slots + i * depth);
+	for (unsigned i = 0; i < lanes; i++) {
+		q->lane[i].mask = rounded - 1;
+		q->lane[i].slots = slots + i * rounded;
+		q->lane[i].queue = q;
+		q->lane[i].number = (uint8_t)i;
+	}
 	*queue = q;
 	return 0;
 }

@@ -8,18 +8,11 @@
  * report the hand-over of every node as a race. Two annotations say what is true: all that a
  * producer did to a node before its enqueue happens before all that the sender does to it after
  * taking it out. They hide nothing else: a producer that writes a node after enqueueing it is still
- * reported (tests/queue has that program). Without TSan both are nothing.
+ * reported (tests/queue has that program). Without TSan, which the build
+ * tells by CELLOS_TSAN, both are nothing.
  */
 #ifndef CELLOS_QUEUE_TSAN_H
 #define CELLOS_QUEUE_TSAN_H
-
-#if defined(__SANITIZE_THREAD__)
-#define CELLOS_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define CELLOS_TSAN 1
-#endif
-#endif
 
 #ifdef CELLOS_TSAN
 #include <sanitizer/tsan_interface.h>

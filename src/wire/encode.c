@@ -69,29 +69,25 @@ struct lead {
 	uint8_t pad[27]; /* to 128: a shift finds the entry, and none crosses a third line */
 } __attribute__((aligned(64)));
 
-#define LEAD_ENTRY(source, head, name)                                                             \
-	[source] = {.length = BYTES(LEAD(head, name)), .bytes = LEAD(head, name)}
+/* Each source with the head of its name: 0x60 and the length, or 0x78 and the length behind it. */
+#define EACH_SOURCE(DO)                                                                            \
+	DO(PROCESS_SPAWNED, "\x6f", 0x0f)                                                          \
+	DO(PROCESS_EXITED, "\x6e", 0x0e)                                                           \
+	DO(CAPABILITY_DENIED, "\x71", 0x11)                                                        \
+	DO(FS_INOTIFY_FIRED, "\x70", 0x10)                                                         \
+	DO(NET_CONNECT_ATTEMPTED, "\x75", 0x15)                                                    \
+	DO(TELEMETRY_DROPPED, "\x78\x2a", 0x2a)                                                    \
+	DO(TELEMETRY_HEARTBEAT, "\x78\x2c", 0x2c)
 
-static const struct lead leads[CELLOS_SOURCE_COUNT] = {
-	LEAD_ENTRY(CELLOS_SOURCE_PROCESS_SPAWNED, "\x6f", CELLOS_PROBE_SOURCE_PROCESS_SPAWNED),
-	LEAD_ENTRY(CELLOS_SOURCE_PROCESS_EXITED, "\x6e", CELLOS_PROBE_SOURCE_PROCESS_EXITED),
-	LEAD_ENTRY(CELLOS_SOURCE_CAPABILITY_DENIED, "\x71", CELLOS_PROBE_SOURCE_CAPABILITY_DENIED),
-	LEAD_ENTRY(CELLOS_SOURCE_FS_INOTIFY_FIRED, "\x70", CELLOS_PROBE_SOURCE_FS_INOTIFY_FIRED),
-	LEAD_ENTRY(CELLOS_SOURCE_NET_CONNECT_ATTEMPTED, "\x75",
-		   CELLOS_PROBE_SOURCE_NET_CONNECT_ATTEMPTED),
-	LEAD_ENTRY(CELLOS_SOURCE_TELEMETRY_DROPPED, "\x78\x2a",
-		   CELLOS_PROBE_SOURCE_TELEMETRY_DROPPED),
-	LEAD_ENTRY(CELLOS_SOURCE_TELEMETRY_HEARTBEAT, "\x78\x2c",
-		   CELLOS_PROBE_SOURCE_TELEMETRY_HEARTBEAT),
-};
+#define LEAD_ENTRY(source, head, name_bytes)                                                       \
+	[CELLOS_SOURCE_##source] = {.length = BYTES(LEAD(head, CELLOS_PROBE_SOURCE_##source)),     \
+				    .bytes = LEAD(head, CELLOS_PROBE_SOURCE_##source)},
+#define CHECK_HEAD(source, head, name_bytes)                                                       \
+	_Static_assert(BYTES(CELLOS_PROBE_SOURCE_##source) == (name_bytes), "head of the name");
 
-_Static_assert(BYTES(CELLOS_PROBE_SOURCE_PROCESS_SPAWNED) == 0x0f, "head of the name");
-_Static_assert(BYTES(CELLOS_PROBE_SOURCE_PROCESS_EXITED) == 0x0e, "head of the name");
-_Static_assert(BYTES(CELLOS_PROBE_SOURCE_CAPABILITY_DENIED) == 0x11, "head of the name");
-_Static_assert(BYTES(CELLOS_PROBE_SOURCE_FS_INOTIFY_FIRED) == 0x10, "head of the name");
-_Static_assert(BYTES(CELLOS_PROBE_SOURCE_NET_CONNECT_ATTEMPTED) == 0x15, "head of the name");
-_Static_assert(BYTES(CELLOS_PROBE_SOURCE_TELEMETRY_DROPPED) == 0x2a, "head of the name");
-_Static_assert(BYTES(CELLOS_PROBE_SOURCE_TELEMETRY_HEARTBEAT) == 0x2c, "head of the name");
+static const struct lead leads[CELLOS_SOURCE_COUNT] = {EACH_SOURCE(LEAD_ENTRY)};
+
+EACH_SOURCE(CHECK_HEAD)
 _Static_assert(CELLOS_WIRE_CONTENT_VERSION_MAJOR == 1, "the lead holds the major as a byte");
 
 #define LONGEST_LEAD LEAD("\x78\x2c", CELLOS_PROBE_SOURCE_TELEMETRY_HEARTBEAT)
@@ -298,28 +294,22 @@ static inline bool name_is_plain(const struct cellos_probe_event *event)
 	return event->guest_comm_len <= PLAIN_NAME && cellos_ascii16(event->guest_comm);
 }
 
-/* In wire order, like the decoder. */
-static void check(const struct cellos_probe_event *event, struct cellos_wire_error *error)
+/* What is wrong with an event, in wire order, like the decoder. */
+static enum cellos_wire_status check(const struct cellos_probe_event *event)
 {
 	long characters;
 
-	if (!version_fits(event->content_version)) {
-		error->status = CELLOS_WIRE_UNSUPPORTED_CONTENT_VERSION;
-		error->version = event->content_version;
-	} else if (event->probe_source >= CELLOS_SOURCE_COUNT) {
-		error->status = CELLOS_WIRE_UNKNOWN_PROBE_SOURCE;
-	} else if (event->guest_comm_len > CELLOS_GUEST_COMM_MAX_BYTES) {
-		error->status = CELLOS_WIRE_FIELD_TOO_LONG; /* the rest is not ours to read */
-	} else {
-		characters = cellos_utf8_count((const uint8_t *)event->guest_comm,
-					       event->guest_comm_len);
-		if (characters < 0) {
-			error->status = CELLOS_WIRE_INVALID_UTF8;
-			error->field = CELLOS_FIELD_GUEST_COMM;
-		} else if (characters > CELLOS_GUEST_COMM_MAX_CHARS) {
-			error->status = CELLOS_WIRE_FIELD_TOO_LONG;
-		}
-	}
+	if (!version_fits(event->content_version))
+		return CELLOS_WIRE_UNSUPPORTED_CONTENT_VERSION;
+	if (event->probe_source >= CELLOS_SOURCE_COUNT)
+		return CELLOS_WIRE_UNKNOWN_PROBE_SOURCE;
+	if (event->guest_comm_len > CELLOS_GUEST_COMM_MAX_BYTES)
+		return CELLOS_WIRE_FIELD_TOO_LONG; /* the rest is not ours to read */
+	characters = cellos_utf8_count((const uint8_t *)event->guest_comm, event->guest_comm_len);
+	if (characters < 0)
+		return CELLOS_WIRE_INVALID_UTF8;
+	return characters > CELLOS_GUEST_COMM_MAX_CHARS ? CELLOS_WIRE_FIELD_TOO_LONG
+							: CELLOS_WIRE_OK;
 }
 
 /* Everything but the plain case: errors, names beyond ASCII, other minors, little room. */
@@ -328,23 +318,24 @@ encode_carefully(const struct cellos_probe_event *event, uint8_t *out, size_t ca
 		 size_t *length, struct cellos_wire_error *error, size_t skip)
 {
 	uint8_t made[CELLOS_ENCODED_FRAME_MAX_BYTES];
-	struct cellos_wire_error found = {.status = CELLOS_WIRE_OK};
-	size_t total = 0;
+	enum cellos_wire_status status = check(event);
+	size_t total = status == CELLOS_WIRE_OK ? put(event, made, skip, false) : 0;
 
-	check(event, &found);
-	if (found.status == CELLOS_WIRE_OK) {
-		total = put(event, made, skip, false);
-		if (total > capacity) {
-			found.status = CELLOS_WIRE_BUFFER_TOO_SMALL;
-			found.needed = total;
-		} else {
-			memcpy(out, made, total);
-		}
-	}
-	*length = found.status == CELLOS_WIRE_OK ? total : 0;
-	if (found.status != CELLOS_WIRE_OK && error != NULL)
-		*error = found;
-	return found.status;
+	if (total > capacity)
+		status = CELLOS_WIRE_BUFFER_TOO_SMALL;
+	*length = status == CELLOS_WIRE_OK ? total : 0;
+	if (*length > 0)
+		memcpy(out, made, total);
+	else if (error != NULL)
+		*error = (struct cellos_wire_error){
+			.status = status,
+			.field = status == CELLOS_WIRE_INVALID_UTF8 ? CELLOS_FIELD_GUEST_COMM : 0,
+			.version = status == CELLOS_WIRE_UNSUPPORTED_CONTENT_VERSION
+					   ? event->content_version
+					   : 0,
+			.needed = total, /* not 0 only when the room was too small */
+		};
+	return status;
 }
 
 static inline __attribute__((always_inline)) enum cellos_wire_status
