@@ -46,8 +46,7 @@ struct agent {
 	size_t probe_count; /* the first so many are chosen, */
 	size_t armed;       /* arm was called for, and disarm is due to, */
 	size_t started;     /* have a thread */
-	int stop_fd;        /* owned: readable once the probes shall end */
-	int notify_fd;      /* owned: the sender has lost its channel for good */
+	int stop_fd;        /* owned: readable once the probes shall end, by us or the sender */
 	int signal_fd;      /* owned */
 	int parent_fd;      /* owned until ready: --fork's pipe; -1 */
 };
@@ -290,8 +289,7 @@ static int block_signals(struct agent *agent)
 	sigaddset(&taken, SIGUSR1);
 	agent->signal_fd = signalfd(-1, &taken, SFD_CLOEXEC | SFD_NONBLOCK);
 	agent->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	agent->notify_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (agent->signal_fd < 0 || agent->stop_fd < 0 || agent->notify_fd < 0)
+	if (agent->signal_fd < 0 || agent->stop_fd < 0)
 		return outcome("make descriptors", -errno);
 	return EXIT_DONE;
 }
@@ -316,7 +314,7 @@ static int start_sender(struct agent *agent)
 		.heartbeat_ms = agent->options.heartbeat_ms,
 		.drain_ms = agent->options.drain_ms,
 		.agent_pid = (uint32_t)getpid(),
-		.notify_fd = agent->notify_fd,
+		.notify_fd = agent->stop_fd,
 		.say = say_for_sender,
 		.context = agent,
 	};
@@ -356,7 +354,7 @@ static int wait_for_end(struct agent *agent)
 {
 	struct pollfd fds[2] = {
 		{.fd = agent->signal_fd, .events = POLLIN},
-		{.fd = agent->notify_fd, .events = POLLIN},
+		{.fd = agent->stop_fd, .events = POLLIN},
 	};
 	struct signalfd_siginfo signal;
 
