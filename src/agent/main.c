@@ -342,11 +342,13 @@ static int become_ready(struct agent *agent)
 
 	atomic_store_explicit(&diagnostics_fd, diagnostics, memory_order_relaxed);
 	result = fd_silence_standard();
-	if (result == 0) {
-		say_and_close(agent->options.ready_fd, "\n");
-		say_and_close(agent->parent_fd, "r");
+	if (result < 0) {
+		atomic_store_explicit(&diagnostics_fd, STDERR_FILENO, memory_order_relaxed);
+		return outcome("open /dev/null", result);
 	}
-	return outcome("open /dev/null", result);
+	say_and_close(agent->options.ready_fd, "\n");
+	say_and_close(agent->parent_fd, "r");
+	return EXIT_DONE;
 }
 
 /* Until SIGTERM, SIGINT, or the sender says that its channel is gone. */

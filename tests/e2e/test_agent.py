@@ -73,7 +73,7 @@ class Agent(lib.Case):
     def test_a_probe_that_cannot_arm_degrades_or_fails_as_told(self):
         # No descriptor left for /proc or inotify: a fault that the real thing gives on demand.
         words = ["--probes", "watch", "--watch", self.watched, "--drain-timeout", "0"]
-        done = subprocess.run(["prlimit", "--nofile=7:7", lib.AGENT, "--channel", self.channel, *words,
+        done = subprocess.run(["prlimit", "--nofile=6:6", lib.AGENT, "--channel", self.channel, *words,
                                "--on-probe-failure", "fail"], capture_output=True,
                               timeout=lib.PATIENCE, check=False)
         self.assertEqual(done.returncode, 1, done.stderr)
