@@ -264,23 +264,15 @@ ssize_t cellos_channel_writev(struct cellos_channel *channel, const struct iovec
 	do
 		n = write_once(channel, iov, count);
 	while (n == -EINTR);
-	switch (-n) {
-	case EAGAIN:
-		return -EAGAIN;
-	case ENOSPC:
-	case EDQUOT:
-	case ENOMEM:
-	case ENOBUFS:
+	if (n >= 0) {
+		channel->deadline_ns = UINT64_MAX;
+	} else if (n == -ENOSPC || n == -EDQUOT || n == -ENOMEM || n == -ENOBUFS) {
 		/* poll would call it writable at once: come back later, by the clock. */
 		channel->deadline_ns = now_ns + RETRY_NS;
-		return -EAGAIN;
-	default:
-		break;
-	}
-	if (n < 0)
+		n = -EAGAIN;
+	} else if (n != -EAGAIN) {
 		fail(channel, (int)-n, now_ns);
-	else
-		channel->deadline_ns = UINT64_MAX;
+	}
 	return n;
 }
 

@@ -27,6 +27,7 @@
  */
 #include "cellos/wire.h"
 
+#include <endian.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -133,17 +134,13 @@ static inline void copy_lead(uint8_t *restrict out, const uint8_t *restrict in, 
 
 static inline void store_be64(uint8_t *out, uint64_t value)
 {
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-	value = __builtin_bswap64(value);
-#endif
+	value = htobe64(value);
 	memcpy(out, &value, sizeof(value));
 }
 
 static inline void store_le32(uint8_t *out, uint32_t value)
 {
-#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-	value = __builtin_bswap32(value);
-#endif
+	value = htole32(value);
 	memcpy(out, &value, sizeof(value));
 }
 
