@@ -29,7 +29,7 @@ int fd_own(int fd)
 {
 	char path[32];
 	struct stat status;
-	int copy, result;
+	int copy;
 
 	if (fstat(fd, &status) < 0)
 		return -errno;
@@ -38,13 +38,9 @@ int fd_own(int fd)
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	/* O_APPEND: a file keeps what stands in it, wherever the other description's offset is. */
 	copy = open(path, O_WRONLY | O_APPEND | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
-	if (copy < 0) /* no /proc, or no right to open it: share it, and poll before each write */
-		return fd_keep(fd);
-	if (copy > 2)
-		return copy;
-	result = fd_keep(copy);
-	close(copy);
-	return result;
+	/* Above 2, for those are never closed. No /proc, or no right to open it: share it, and poll
+	 * before each write. */
+	return copy >= 0 ? copy : fd_keep(fd);
 }
 
 uint64_t clock_ns(void)

@@ -38,19 +38,17 @@ static struct cellos_self_report heartbeat(uint32_t epoch, uint64_t sent)
 }
 
 size_t ledger_due(const struct ledger *ledger, uint64_t now_ns, const ledger_counts counts,
-		  uint64_t sent, bool goodbye, struct cellos_self_report *out, size_t max)
+		  uint64_t sent, bool goodbye, struct cellos_self_report out[LEDGER_MAX_DUE])
 {
 	size_t used = 0;
 
 	/* Also in front of a goodbye: a connection begins with a heartbeat, however short it is. */
-	if (max > 0 && (ledger->heartbeat_owed || (!goodbye && now_ns >= ledger->heartbeat_ns)))
+	if (ledger->heartbeat_owed || (!goodbye && now_ns >= ledger->heartbeat_ns))
 		out[used++] = heartbeat(ledger->epoch, sent);
 	for (unsigned lane = 0; lane < CELLOS_LANE_COUNT; lane++) {
 		for (unsigned reason = 0; reason < CELLOS_DROP_COUNT; reason++) {
 			uint64_t count = counts[lane][reason];
 
-			if (used == max)
-				return used;
 			if ((goodbye && count != 0) ||
 			    row_deadline(ledger, &ledger->rows[lane][reason], count) <= now_ns)
 				out[used++] = (struct cellos_self_report){
@@ -61,7 +59,7 @@ size_t ledger_due(const struct ledger *ledger, uint64_t now_ns, const ledger_cou
 				};
 		}
 	}
-	if (goodbye && used < max)
+	if (goodbye)
 		out[used++] = heartbeat(0, sent);
 	return used;
 }

@@ -17,6 +17,9 @@
 #include "cellos/event.h"
 #include "cellos/wire.h"
 
+/* A heartbeat, every row, a goodbye. */
+#define LEDGER_MAX_DUE (2 + CELLOS_LANE_COUNT * CELLOS_DROP_COUNT)
+
 struct ledger_row {
 	uint64_t told;    /* the count this connection was told last; 0: none yet */
 	uint64_t told_ns; /* and when */
@@ -38,10 +41,10 @@ typedef uint64_t ledger_counts[CELLOS_LANE_COUNT][CELLOS_DROP_COUNT];
 void ledger_connected(struct ledger *ledger, uint64_t now_ns);
 /*
  * What is due at `now_ns`, in the order in which it must travel: heartbeat, then rows; at the
- * goodbye all rows that are not 0, then the goodbye. Fills at most `max` reports, returns how many.
+ * goodbye all rows that are not 0, then the goodbye. Returns how many.
  */
 size_t ledger_due(const struct ledger *ledger, uint64_t now_ns, const ledger_counts counts,
-		  uint64_t sent, bool goodbye, struct cellos_self_report *out, size_t max);
+		  uint64_t sent, bool goodbye, struct cellos_self_report out[LEDGER_MAX_DUE]);
 /* This report went out (or is cut, and its rest will). `count` as ledger_due gave it. */
 void ledger_told(struct ledger *ledger, uint64_t now_ns, const struct cellos_self_report *report);
 /* The next moment at which something falls due if nothing changes. */

@@ -27,6 +27,7 @@
 
 #include "cellos/event.h"
 #include "cellos/wire.h"
+#include "ledger.h"
 #include "sender.h"
 
 /* One write: large enough that the system call is lost in the noise, small enough for a cache. */
@@ -35,9 +36,7 @@
  * time 1. So as many frames as outbox_room allows never outnumber `lane`. */
 #define OUTBOX_SHORTEST_FRAME 95u
 #define OUTBOX_MAX_FRAMES (OUTBOX_BYTES / OUTBOX_SHORTEST_FRAME + 1)
-/* A heartbeat, every row, a goodbye. */
-#define OUTBOX_MAX_OWN (2 + CELLOS_LANE_COUNT * CELLOS_DROP_COUNT)
-#define OUTBOX_OWN_BYTES (OUTBOX_MAX_OWN * CELLOS_ENCODED_FRAME_MAX_BYTES)
+#define OUTBOX_OWN_BYTES (LEDGER_MAX_DUE * CELLOS_ENCODED_FRAME_MAX_BYTES)
 #define OUTBOX_IOVECS 3
 
 /* All zero is an empty one. */

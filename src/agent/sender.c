@@ -59,7 +59,7 @@ struct sender {
 	bool farewell;        /* the goodbye is written, or cut: nothing may follow its rest */
 	int gone;             /* the errno for which the channel was given up; 0: it was not */
 	struct ledger ledger;
-	struct cellos_self_report due[OUTBOX_MAX_OWN];
+	struct cellos_self_report due[LEDGER_MAX_DUE];
 	struct cellos_drained drained[DRAIN_AT_ONCE];
 	struct outbox box;
 };
@@ -174,7 +174,7 @@ static size_t plan_own(struct sender *s, uint64_t now, const ledger_counts count
 
 	for (unsigned lane = 0; lane < CELLOS_LANE_COUNT; lane++)
 		before += s->box.counters.sent[lane];
-	count = ledger_due(&s->ledger, now, counts, before, goodbye, s->due, OUTBOX_MAX_OWN);
+	count = ledger_due(&s->ledger, now, counts, before, goodbye, s->due);
 	outbox_clear_own(&s->box);
 	for (size_t i = 0; i < count; i++) {
 		struct cellos_probe_event event = {.guest_pid = s->config.agent_pid,

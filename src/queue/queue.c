@@ -219,33 +219,29 @@ static bool must_stay_awake(struct cellos_queue *queue)
 	return first != NULL && first != CDS_WFCQ_WOULDBLOCK;
 }
 
-/*
- * Three ways back, and all mean "look again": woken or past the deadline; EAGAIN, a waker took the
- * announcement before the kernel looked at it; EINTR, a signal.
- */
-static void sleep_until(struct cellos_queue *queue, uint64_t deadline_ns)
+void cellos_queue_wait(struct cellos_queue *queue, uint64_t deadline_ns)
 {
 	const struct timespec deadline = {
 		.tv_sec = (time_t)(deadline_ns / 1000000000u),
 		.tv_nsec = (long)(deadline_ns % 1000000000u),
 	};
 
-	atomic_store_explicit(&queue->asleep, 1, memory_order_relaxed);
-	/* Orders the announcement before the second look; the partner is in wake_sleeper. */
-	cmm_smp_mb();
-	if (!must_stay_awake(queue))
-		futex(&queue->asleep, FUTEX_WAIT_BITSET, 1,
-		      deadline_ns == UINT64_MAX ? NULL : &deadline);
-	/* A waker that still holds the old 1 costs the next wait one early return, nothing else. */
-	atomic_store_explicit(&queue->asleep, 0, memory_order_relaxed);
-}
-
-void cellos_queue_wait(struct cellos_queue *queue, uint64_t deadline_ns)
-{
 	/* A first look without announcing: a busy producer is not sent into the kernel for nothing.
 	 */
-	if (!must_stay_awake(queue))
-		sleep_until(queue, deadline_ns);
+	if (!must_stay_awake(queue)) {
+		atomic_store_explicit(&queue->asleep, 1, memory_order_relaxed);
+		/* Orders the announcement before the second look; the partner is in wake_sleeper.
+		 */
+		cmm_smp_mb();
+		/* Three ways back, and all mean "look again": woken or past the deadline; EAGAIN, a
+		 * waker took the announcement before the kernel looked at it; EINTR, a signal. */
+		if (!must_stay_awake(queue))
+			futex(&queue->asleep, FUTEX_WAIT_BITSET, 1,
+			      deadline_ns == UINT64_MAX ? NULL : &deadline);
+		/* A waker that still holds the old 1 costs the next wait one early return, nothing
+		 * else. */
+		atomic_store_explicit(&queue->asleep, 0, memory_order_relaxed);
+	}
 	/*
 	 * An exchange, not a store: it either reads the mark of a count or wake, and then what came
 	 * before that mark is visible here; or it comes first and leaves the mark for the next

@@ -25,15 +25,12 @@ static void replace_invalid(struct cellos_probe_event *event, const uint8_t *raw
 	for (int chars = 0; in < length && chars < CELLOS_GUEST_COMM_MAX_CHARS; chars++) {
 		int step = cellos_utf8_step(raw + in, length - in);
 
-		if (step > 0) {
-			memcpy(event->guest_comm + out, raw + in, (size_t)step);
-			in += (size_t)step;
-			out += (size_t)step;
-		} else {
-			memcpy(event->guest_comm + out, REPLACEMENT, REPLACEMENT_BYTES);
-			in += (size_t)-step;
-			out += REPLACEMENT_BYTES;
-		}
+		const void *from = step > 0 ? (const void *)(raw + in) : REPLACEMENT;
+		size_t bytes = step > 0 ? (size_t)step : REPLACEMENT_BYTES;
+
+		memcpy(event->guest_comm + out, from, bytes);
+		in += (size_t)(step > 0 ? step : -step);
+		out += bytes;
 	}
 	event->guest_comm[out] = 0;
 	event->guest_comm_len = (uint8_t)out;

@@ -15,21 +15,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* 99999 is followed by 1: an epoch that became 0 would say goodbye. */
-static uint32_t wire_epoch(uint32_t epoch)
-{
-	return epoch == 0 ? 0 : (uint32_t)((epoch - 1) % (CELLOS_EPOCH_MODULUS - 1) + 1);
-}
-
 void cellos_self_report_set(struct cellos_probe_event *event,
 			    const struct cellos_self_report *report)
 {
+	uint64_t epoch = report->epoch;
 	int length;
 
+	/* 99999 is followed by 1: an epoch that became 0 would say goodbye. */
+	if (epoch != 0)
+		epoch = (epoch - 1) % (CELLOS_EPOCH_MODULUS - 1) + 1;
 	event->probe_source = report->source;
 	if (report->source == CELLOS_SOURCE_TELEMETRY_HEARTBEAT)
 		length = snprintf(event->guest_comm, sizeof(event->guest_comm),
-				  "%" PRIu32 ":%" PRIu64, wire_epoch(report->epoch),
+				  "%" PRIu64 ":%" PRIu64, epoch,
 				  report->count % CELLOS_SENT_MODULUS);
 	else
 		length = snprintf(event->guest_comm, sizeof(event->guest_comm), "%c%c:%" PRIu64,

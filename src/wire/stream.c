@@ -51,12 +51,25 @@ static bool carry_up_to(struct cellos_stream *stream, size_t want)
 	return stream->carried >= want;
 }
 
-/* A frame that an earlier piece began, or that this piece cuts; or the end of the framing. */
-static enum cellos_stream_status next_carried(struct cellos_stream *stream, const uint8_t **frame,
-					      size_t *length)
+enum cellos_stream_status cellos_stream_next(struct cellos_stream *stream, const uint8_t **frame,
+					     size_t *length)
 {
 	uint32_t body;
 
+	if (stream->lost)
+		return CELLOS_STREAM_LOST;
+	if (stream->carried == 0 && stream->piece_left >= CELLOS_FRAME_PREFIX_BYTES) {
+		body = load_le32(stream->piece);
+		if (body <= CELLOS_MAX_FRAME_BODY_BYTES &&
+		    body <= stream->piece_left - CELLOS_FRAME_PREFIX_BYTES) {
+			*frame = stream->piece;
+			*length = CELLOS_FRAME_PREFIX_BYTES + (size_t)body;
+			stream->piece += *length;
+			stream->piece_left -= *length;
+			return CELLOS_STREAM_FRAME;
+		}
+	}
+	/* An earlier piece began the frame, or this one cuts it, or the framing ends here. */
 	if (!carry_up_to(stream, CELLOS_FRAME_PREFIX_BYTES))
 		return CELLOS_STREAM_MORE;
 	body = load_le32(stream->carry);
@@ -73,25 +86,5 @@ static enum cellos_stream_status next_carried(struct cellos_stream *stream, cons
 	*frame = stream->carry;
 	*length = stream->carried;
 	stream->carried = 0; /* the bytes stay until the next call */
-	return CELLOS_STREAM_FRAME;
-}
-
-enum cellos_stream_status cellos_stream_next(struct cellos_stream *stream, const uint8_t **frame,
-					     size_t *length)
-{
-	uint32_t body;
-
-	if (stream->lost)
-		return CELLOS_STREAM_LOST;
-	if (stream->carried > 0 || stream->piece_left < CELLOS_FRAME_PREFIX_BYTES)
-		return next_carried(stream, frame, length);
-	body = load_le32(stream->piece);
-	if (body > CELLOS_MAX_FRAME_BODY_BYTES ||
-	    body > stream->piece_left - CELLOS_FRAME_PREFIX_BYTES)
-		return next_carried(stream, frame, length);
-	*frame = stream->piece;
-	*length = CELLOS_FRAME_PREFIX_BYTES + (size_t)body;
-	stream->piece += *length;
-	stream->piece_left -= *length;
 	return CELLOS_STREAM_FRAME;
 }
