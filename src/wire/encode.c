@@ -31,6 +31,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "sources.h"
 #include "utf8.h"
 
 #define RARE(condition) __builtin_expect(condition, 0)
@@ -70,25 +71,15 @@ struct lead {
 	uint8_t pad[27]; /* to 128: a shift finds the entry, and none crosses a third line */
 } __attribute__((aligned(64)));
 
-/* Each source with the head of its name: 0x60 and the length, or 0x78 and the length behind it. */
-#define EACH_SOURCE(DO)                                                                            \
-	DO(PROCESS_SPAWNED, "\x6f", 0x0f)                                                          \
-	DO(PROCESS_EXITED, "\x6e", 0x0e)                                                           \
-	DO(CAPABILITY_DENIED, "\x71", 0x11)                                                        \
-	DO(FS_INOTIFY_FIRED, "\x70", 0x10)                                                         \
-	DO(NET_CONNECT_ATTEMPTED, "\x75", 0x15)                                                    \
-	DO(TELEMETRY_DROPPED, "\x78\x2a", 0x2a)                                                    \
-	DO(TELEMETRY_HEARTBEAT, "\x78\x2c", 0x2c)
-
 #define LEAD_ENTRY(source, head, name_bytes)                                                       \
 	[CELLOS_SOURCE_##source] = {.length = BYTES(LEAD(head, CELLOS_PROBE_SOURCE_##source)),     \
 				    .bytes = LEAD(head, CELLOS_PROBE_SOURCE_##source)},
 #define CHECK_HEAD(source, head, name_bytes)                                                       \
-	_Static_assert(BYTES(CELLOS_PROBE_SOURCE_##source) == (name_bytes), "head of the name");
+	_Static_assert(BYTES(CELLOS_PROBE_SOURCE_##source) == (name_bytes), "length of the name");
 
-static const struct lead leads[CELLOS_SOURCE_COUNT] = {EACH_SOURCE(LEAD_ENTRY)};
+static const struct lead leads[CELLOS_SOURCE_COUNT] = {CELLOS_EACH_SOURCE(LEAD_ENTRY)};
 
-EACH_SOURCE(CHECK_HEAD)
+CELLOS_EACH_SOURCE(CHECK_HEAD)
 _Static_assert(CELLOS_WIRE_CONTENT_VERSION_MAJOR == 1, "the lead holds the major as a byte");
 
 #define LONGEST_LEAD LEAD("\x78\x2c", CELLOS_PROBE_SOURCE_TELEMETRY_HEARTBEAT)

@@ -9,44 +9,32 @@
 
 #include <string.h>
 
+#include "sources.h"
+
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-const char *const cellos_probe_source_all[CELLOS_SOURCE_EVENT_COUNT] = {
-	[CELLOS_SOURCE_PROCESS_SPAWNED] = CELLOS_PROBE_SOURCE_PROCESS_SPAWNED,
-	[CELLOS_SOURCE_PROCESS_EXITED] = CELLOS_PROBE_SOURCE_PROCESS_EXITED,
-	[CELLOS_SOURCE_CAPABILITY_DENIED] = CELLOS_PROBE_SOURCE_CAPABILITY_DENIED,
-	[CELLOS_SOURCE_FS_INOTIFY_FIRED] = CELLOS_PROBE_SOURCE_FS_INOTIFY_FIRED,
-	[CELLOS_SOURCE_NET_CONNECT_ATTEMPTED] = CELLOS_PROBE_SOURCE_NET_CONNECT_ATTEMPTED,
-};
+#define NAME(source, head, bytes) [CELLOS_SOURCE_##source] = CELLOS_PROBE_SOURCE_##source,
+
+const char *const cellos_probe_source_all[CELLOS_SOURCE_EVENT_COUNT] = {CELLOS_EACH_EVENT(NAME)};
 
 const char *cellos_probe_source_name(unsigned source)
 {
-	if (source < CELLOS_SOURCE_EVENT_COUNT)
-		return cellos_probe_source_all[source];
-	if (source == CELLOS_SOURCE_TELEMETRY_DROPPED)
-		return CELLOS_PROBE_SOURCE_TELEMETRY_DROPPED;
-	if (source == CELLOS_SOURCE_TELEMETRY_HEARTBEAT)
-		return CELLOS_PROBE_SOURCE_TELEMETRY_HEARTBEAT;
-	return NULL;
+	static const char *const names[CELLOS_SOURCE_COUNT] = {CELLOS_EACH_SOURCE(NAME)};
+
+	return source < COUNT(names) ? names[source] : NULL;
 }
 
 /* No two names have the same length, so the length picks the one candidate to compare with. */
-#define CANDIDATE(text, source)                                                                    \
-	case sizeof(text) - 1:                                                                     \
-		return memcmp(name, text, sizeof(text) - 1) == 0 ? (int)(source) : -1
+#define CANDIDATE(source, head, bytes)                                                             \
+	case bytes:                                                                                \
+		return memcmp(name, CELLOS_PROBE_SOURCE_##source, bytes) == 0                      \
+			       ? (int)CELLOS_SOURCE_##source                                       \
+			       : -1;
 
 int cellos_probe_source_from_name(const char *name, size_t length)
 {
 	switch (length) {
-		CANDIDATE(CELLOS_PROBE_SOURCE_PROCESS_SPAWNED, CELLOS_SOURCE_PROCESS_SPAWNED);
-		CANDIDATE(CELLOS_PROBE_SOURCE_PROCESS_EXITED, CELLOS_SOURCE_PROCESS_EXITED);
-		CANDIDATE(CELLOS_PROBE_SOURCE_CAPABILITY_DENIED, CELLOS_SOURCE_CAPABILITY_DENIED);
-		CANDIDATE(CELLOS_PROBE_SOURCE_FS_INOTIFY_FIRED, CELLOS_SOURCE_FS_INOTIFY_FIRED);
-		CANDIDATE(CELLOS_PROBE_SOURCE_NET_CONNECT_ATTEMPTED,
-			  CELLOS_SOURCE_NET_CONNECT_ATTEMPTED);
-		CANDIDATE(CELLOS_PROBE_SOURCE_TELEMETRY_DROPPED, CELLOS_SOURCE_TELEMETRY_DROPPED);
-		CANDIDATE(CELLOS_PROBE_SOURCE_TELEMETRY_HEARTBEAT,
-			  CELLOS_SOURCE_TELEMETRY_HEARTBEAT);
+		CELLOS_EACH_SOURCE(CANDIDATE)
 	default:
 		return -1;
 	}
