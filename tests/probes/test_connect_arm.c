@@ -134,11 +134,13 @@ static void lack_it(const void *opaque)
 Test(connect, each_thing_missing)
 {
 	static const struct lack lacks[] = {
-		{SYS_bpf, BPF_MAP_CREATE, ENOSYS, false, "no bpf(2) in this kernel"},
-		{SYS_bpf, BPF_MAP_CREATE, EPERM, true, "use bpf(2): Operation not permitted"},
+		{SYS_bpf, BPF_MAP_CREATE, ENOSYS, false,
+		 "use bpf(2) (CONFIG_BPF_SYSCALL): Function not"},
+		{SYS_bpf, BPF_MAP_CREATE, EPERM, true,
+		 "CONFIG_BPF_SYSCALL): Operation not permitted"},
 		{SYS_bpf, BPF_MAP_CREATE, ENOMEM, true, "Cannot allocate memory"},
 		{SYS_bpf, BPF_PROG_LOAD, EINVAL, false, "CONFIG_CGROUP_BPF"},
-		{SYS_bpf, BPF_PROG_LOAD, EPERM, true, "load the program: Operation not permitted"},
+		{SYS_bpf, BPF_PROG_LOAD, EPERM, true, "Linux 5.12): Operation not permitted"},
 		{SYS_bpf, BPF_LINK_CREATE, EINVAL, false, "attach to the cgroup root"},
 		{SYS_bpf, BPF_LINK_CREATE, EPERM, true, "attach to the cgroup root"},
 		{SYS_fsopen, ANY, ENODEV, false, "reach the cgroup2 hierarchy"},
