@@ -30,23 +30,6 @@ static const union bpf_attr nothing;
 
 /* ---- programs ------------------------------------------------------------------------------- */
 
-/* A 64-bit immediate stands in two instructions. What the compiler left in the first is the offset
-   into a map's memory, else zero. */
-static int fill(struct bpf_insn insns[2], const struct cellos_bpf_load *load, const char *name)
-{
-	for (size_t at = 0; at < load->symbol_count; at++) {
-		const struct cellos_bpf_symbol *symbol = &load->symbols[at];
-
-		if (strcmp(symbol->name, name) != 0)
-			continue;
-		insns[1].imm = insns[0].imm + (int32_t)(symbol->value >> 32);
-		insns[0].imm = (int32_t)symbol->value;
-		insns[0].src_reg = symbol->kind & 0xf;
-		return 0;
-	}
-	return -ENOENT;
-}
-
 int cellos_bpf_load(const struct cellos_bpf_load *load)
 {
 	/* LGPL-2.1, section 3: these may be used under the GPL, which some helpers ask for. */
@@ -59,10 +42,19 @@ int cellos_bpf_load(const struct cellos_bpf_load *load)
 		return -ENOEXEC;
 	memcpy(insns, program->insns, program->insn_count * sizeof(insns[0]));
 	for (uint32_t at = 0; at < program->reloc_count; at++) {
-		const struct cellos_bpf_reloc *reloc = &program->relocs[at];
+		const struct cellos_bpf_symbol *symbol = load->symbols;
+		/* A 64-bit immediate stands in two instructions. What the compiler left in the
+		   first is the offset into a map's memory, else zero. */
+		struct bpf_insn *insn = &insns[program->relocs[at].insn];
 
-		if (fill(insns + reloc->insn, load, reloc->symbol) < 0)
+		while (symbol < load->symbols + load->symbol_count &&
+		       strcmp(symbol->name, program->relocs[at].symbol) != 0)
+			symbol++;
+		if (symbol == load->symbols + load->symbol_count)
 			return -ENOENT;
+		insn[1].imm = insn[0].imm + (int32_t)(symbol->value >> 32);
+		insn[0].imm = (int32_t)symbol->value;
+		insn[0].src_reg = symbol->kind & 0xf;
 	}
 	attr.prog_type = load->type;
 	attr.expected_attach_type = load->attach;
@@ -101,8 +93,7 @@ void cellos_bpf_settle(void)
 
 /* ---- where the agent is --------------------------------------------------------------------- */
 
-/* The root of a file system that is mounted where nobody else sees it. */
-static int mount_unseen(const char *type)
+int cellos_bpf_mount(const char *type)
 {
 	int fs = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC);
 	int root = -1, error;
@@ -115,18 +106,9 @@ static int mount_unseen(const char *type)
 	return root >= 0 ? root : error;
 }
 
-int cellos_bpf_cgroup_root(bool *whole)
-{
-	int root = mount_unseen("cgroup2");
-
-	/* Every cgroup but the root has this file. */
-	*whole = root >= 0 && faccessat(root, "cgroup.type", F_OK, 0) < 0;
-	return root;
-}
-
 void cellos_pid_view_look(struct cellos_pid_view *view)
 {
-	int root = mount_unseen("proc");
+	int root = cellos_bpf_mount("proc");
 	struct stat ns;
 
 	*view = (struct cellos_pid_view){.mode = CELLOS_PID_VIEW_UNKNOWN};
@@ -182,14 +164,9 @@ void cellos_bpf_memory_unmap(void *memory, uint32_t bytes)
 
 /* ---- ring ----------------------------------------------------------------------------------- */
 
-static size_t page_bytes(void)
-{
-	return (size_t)sysconf(_SC_PAGESIZE);
-}
-
 int cellos_bpf_ring_open(struct cellos_bpf_ring *ring, const char *name, uint32_t bytes)
 {
-	const size_t page = page_bytes();
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
 	int result;
 
 	ring->bytes = bytes;
@@ -197,8 +174,8 @@ int cellos_bpf_ring_open(struct cellos_bpf_ring *ring, const char *name, uint32_
 	if (ring->fd < 0)
 		return ring->fd;
 	ring->consumer = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED, ring->fd, 0);
-	ring->producer = mmap(NULL, page + bytes, PROT_READ, MAP_SHARED, ring->fd, (off_t)page);
-	ring->records = ring->producer + page / sizeof(uint64_t);
+	ring->producer = mmap(NULL, page + 2 * bytes, PROT_READ, MAP_SHARED, ring->fd, (off_t)page);
+	ring->records = (const char *)ring->producer + page;
 	if (ring->consumer != MAP_FAILED && ring->producer != MAP_FAILED)
 		return 0;
 	result = -errno;
@@ -208,29 +185,15 @@ int cellos_bpf_ring_open(struct cellos_bpf_ring *ring, const char *name, uint32_
 
 void cellos_bpf_ring_close(struct cellos_bpf_ring *ring)
 {
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
 	if (ring->fd < 0)
 		return;
 	/* MAP_FAILED is no address that can be unmapped, so this does for a half opened one. */
-	munmap(ring->consumer, page_bytes());
-	munmap((void *)(uintptr_t)ring->producer, page_bytes() + ring->bytes);
+	munmap(ring->consumer, page);
+	munmap((void *)(uintptr_t)ring->producer, page + 2 * ring->bytes);
 	close(ring->fd);
 	ring->fd = -1;
-}
-
-/* The word at this position, wherever the ring's end comes. */
-static const uint64_t *word_at(const struct cellos_bpf_ring *ring, uint64_t position)
-{
-	return ring->records + (position & (ring->bytes - 1)) / sizeof(uint64_t);
-}
-
-static void hand_out(const struct cellos_bpf_ring *ring, uint64_t position, uint32_t length,
-		     cellos_bpf_take take, void *context)
-{
-	uint64_t record[CELLOS_BPF_RECORD_BYTES / sizeof(uint64_t)];
-
-	for (uint32_t at = 0; at < length && at < sizeof(record); at += sizeof(record[0]))
-		record[at / sizeof(record[0])] = *word_at(ring, position + at);
-	take(context, record, length < sizeof(record) ? length : sizeof(record));
 }
 
 int64_t cellos_bpf_ring_read(struct cellos_bpf_ring *ring, cellos_bpf_take take, void *context)
@@ -244,8 +207,9 @@ int64_t cellos_bpf_ring_read(struct cellos_bpf_ring *ring, cellos_bpf_take take,
 	while (position < end) {
 		/* Acquire pairs with the kernel's exchange at commit: once "busy" is gone, the
 		   record is whole. */
-		uint32_t header = __atomic_load_n(
-			(const uint32_t *)(const void *)word_at(ring, position), __ATOMIC_ACQUIRE);
+		const char *at = ring->records + (position & (ring->bytes - 1));
+		uint32_t header =
+			__atomic_load_n((const uint32_t *)(const void *)at, __ATOMIC_ACQUIRE);
 		uint32_t length = header & ~(BPF_RINGBUF_BUSY_BIT | BPF_RINGBUF_DISCARD_BIT);
 		uint64_t whole = (BPF_RINGBUF_HDR_SZ + (uint64_t)length + 7) & ~UINT64_C(7);
 
@@ -256,7 +220,7 @@ int64_t cellos_bpf_ring_read(struct cellos_bpf_ring *ring, cellos_bpf_take take,
 			length = 0;
 		}
 		if ((header & BPF_RINGBUF_DISCARD_BIT) == 0)
-			hand_out(ring, position + BPF_RINGBUF_HDR_SZ, length, take, context);
+			take(context, at + BPF_RINGBUF_HDR_SZ, length);
 		position += whole;
 		/* In a storm room shall come back before the round is over, but not every time: the
 		   line is the kernel's, too. Release: our reads of the records come before the

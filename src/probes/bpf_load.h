@@ -74,11 +74,11 @@ void cellos_bpf_settle(void);
 
 /* ---- where the agent is --------------------------------------------------------------------- */
 
-/* The root of the cgroup2 hierarchy as an O_PATH descriptor, without a mount point; *whole is false
-   when a cgroup namespace hides the true root, and only its part is seen. */
-CELLOS_MUST_CHECK int cellos_bpf_cgroup_root(bool *whole);
+/* The root of a file system of this type ("cgroup2", "proc") as an O_PATH descriptor: mounted where
+   nobody else sees it, for nobody need have mounted one. */
+CELLOS_MUST_CHECK int cellos_bpf_mount(const char *type);
 
-/* Which PID namespace the agent is in, with no need of a /proc that somebody has mounted. */
+/* Which PID namespace the agent is in. */
 void cellos_pid_view_look(struct cellos_pid_view *view);
 
 /* ---- maps ----------------------------------------------------------------------------------- */
@@ -91,17 +91,12 @@ void cellos_bpf_memory_unmap(void *memory, uint32_t bytes);
 
 /* ---- ring ----------------------------------------------------------------------------------- */
 
-/* Of a longer record only this much is handed out. */
-#define CELLOS_BPF_RECORD_BYTES 256u
-
-/* Mapped once and not twice as the kernel would allow: half the resident memory. A record that
-   crosses the end is put together by the copy that each is handed out as. */
 struct cellos_bpf_ring {
 	int fd;         /* owned; -1 when closed. poll(2) says readable when anything is there */
 	uint32_t bytes; /* a power of two */
 	uint64_t *consumer;       /* a page, ours to write */
 	const uint64_t *producer; /* a page with the kernel's own position, then */
-	const uint64_t *records;  /* what it has written */
+	const char *records;      /* what it has written; twice, so that none crosses the end */
 };
 
 /* `bytes`: a power of two, and whole pages. */
@@ -109,7 +104,7 @@ CELLOS_MUST_CHECK int cellos_bpf_ring_open(struct cellos_bpf_ring *ring, const c
 					   uint32_t bytes);
 void cellos_bpf_ring_close(struct cellos_bpf_ring *ring);
 
-/* `record` is aligned to 8 bytes, and the callee's until it returns. */
+/* `record` is aligned to 8 bytes, in the ring itself, and the callee's until it returns. */
 typedef void (*cellos_bpf_take)(void *context, const void *record, size_t length);
 
 /*

@@ -13,10 +13,9 @@
  * AF_UNSPEC (a disconnect), an address too short for its family, a stream that is connected
  * already.
  *
- * The reader: while attempts come in, it takes them in bulk, once per --coalesce-ms. When they
- * cease it sleeps; the next attempt wakes it, and that one alone pays for a wake-up. Folds that go
- * on and on wake it once a second, for whose sake it looks once more that long after anything has
- * happened. An idle machine wakes it never.
+ * The reader: while attempts come in, it takes them in bulk, once per --coalesce-ms. When there are
+ * none it sleeps; the next attempt wakes it, and that one alone pays for a wake-up. What is counted
+ * wakes nobody: it is looked at once a second, as often as the host is told.
  *
  * Threads: the probe's own; arm and disarm on the main thread, before and after it. The programs
  * run in the workload's context and share the ring and one page with it.
@@ -25,6 +24,7 @@
  * Refuses to: alter or hold up a connect; know where it goes.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -44,21 +44,9 @@
 #define SEEN_ENTRY_BYTES 96u
 #define KERNEL_EXTRA_BYTES (64u * 1024u)
 
-/* In the ring: a header of 8 bytes, and the record. */
-#define RECORD_BYTES (BPF_RINGBUF_HDR_SZ + sizeof(struct connect_record))
-
-#define REST_NS (CONNECT_TELL_NS + 100 * CELLOS_NS_PER_MS)
-
-static const struct hook {
-	const struct cellos_bpf_program *program;
-	const char *name;
-	enum bpf_attach_type attach;
-} hooks[] = {
-	{&connect_bpf_connect, "cellos_connect4", BPF_CGROUP_INET4_CONNECT},
-	{&connect_bpf_connect, "cellos_connect6", BPF_CGROUP_INET6_CONNECT},
-	{&connect_bpf_datagram, "cellos_sendmsg4", BPF_CGROUP_UDP4_SENDMSG},
-	{&connect_bpf_datagram, "cellos_sendmsg6", BPF_CGROUP_UDP6_SENDMSG},
-};
+/* The first two are for connect, the others for datagrams. */
+static const enum bpf_attach_type hooks[] = {BPF_CGROUP_INET4_CONNECT, BPF_CGROUP_INET6_CONNECT,
+					     BPF_CGROUP_UDP4_SENDMSG, BPF_CGROUP_UDP6_SENDMSG};
 
 enum { HOOKS = sizeof(hooks) / sizeof(hooks[0]), SEEN = HOOKS, SHARED, DESCRIPTORS };
 
@@ -91,50 +79,40 @@ static void take_record(void *opaque, const void *bytes, size_t length)
 		cellos_lane_count(env->lane, CELLOS_DROP_KERNEL, 1);
 }
 
-/* In a round: the bytes of the ring that were taken; *moved says whether a counter has. */
-static int64_t take_all(struct connect_state *state, struct cellos_probe_env *env, bool *moved)
+/* True when there were records. */
+static bool take_all(struct connect_state *state, struct cellos_probe_env *env)
 {
 	int64_t taken = cellos_bpf_ring_read(&state->ring, take_record, env);
 	uint64_t lost = 0, folded = 0;
 
 	/* Relaxed: each only grows, and one that moves just now is seen the next time. */
 	for (unsigned at = 0; at < CONNECT_SLOTS; at++) {
-		lost += __atomic_load_n(&state->shared->slots[at].lost, __ATOMIC_RELAXED);
-		folded += __atomic_load_n(&state->shared->slots[at].folded, __ATOMIC_RELAXED);
+		const __u64 *slot = state->shared->slots[at];
+
+		lost += __atomic_load_n(&slot[CONNECT_LOST], __ATOMIC_RELAXED);
+		folded += __atomic_load_n(&slot[CONNECT_FOLDED], __ATOMIC_RELAXED);
 	}
 	cellos_lane_count(env->lane, CELLOS_DROP_KERNEL, lost - state->lost);
 	cellos_lane_count(env->lane, CELLOS_DROP_SUPPRESSED, folded - state->folded);
-	*moved = lost != state->lost || folded != state->folded;
 	state->lost = lost;
 	state->folded = folded;
-	return taken;
+	return taken > 0;
 }
 
 static void read_until_stop(struct connect_state *state, struct cellos_probe_env *env)
 {
-	uint64_t linger = 0, deadline = 0; /* arm may have left something */
-	enum cellos_wait_result result;
+	/* Never none: what a program was preempted in the midst of writing is readable, and cannot
+	   be taken. */
+	const uint64_t linger =
+		(env->options->coalesce_ms > 0 ? env->options->coalesce_ms : 1) * CELLOS_NS_PER_MS;
+	enum cellos_wait_result result = CELLOS_WAIT_DEADLINE;
 
-	while ((result = cellos_probe_wait(env->stop_fd, state->ring.fd, deadline)) !=
-	       CELLOS_WAIT_STOP) {
-		int64_t taken;
-		bool moved;
+	while (result != CELLOS_WAIT_STOP) {
+		bool busy = take_all(state, env) || result == CELLOS_WAIT_READABLE;
 
-		/* Let others gather. */
-		if (linger > 0 && (result == CELLOS_WAIT_READABLE || deadline == 0) &&
-		    cellos_probe_wait(env->stop_fd, -1, cellos_probe_now() + linger) ==
-			    CELLOS_WAIT_STOP)
-			return;
-		taken = take_all(state, env, &moved);
-		linger = env->options->coalesce_ms * CELLOS_NS_PER_MS;
-		/* There, and not to be taken: a program was preempted while it wrote. */
-		if (result == CELLOS_WAIT_READABLE && taken == 0 && linger == 0)
-			linger = CELLOS_NS_PER_MS;
-		/* Where two came within a round more are likely: no sleep, and no wake-up. Else a
-		   second look, later than any fold that has woken nobody: see `told`. */
-		deadline = taken > (int64_t)RECORD_BYTES ? 0
-			   : taken > 0 || moved          ? cellos_probe_now() + REST_NS
-							 : UINT64_MAX;
+		/* While it is busy others gather, and wake nobody. */
+		result = cellos_probe_wait(env->stop_fd, busy ? -1 : state->ring.fd,
+					   cellos_probe_now() + (busy ? linger : CELLOS_NS_PER_S));
 	}
 }
 
@@ -150,7 +128,6 @@ static void close_all(struct connect_state *state, unsigned count)
 static void connect_run(void *opaque, struct cellos_probe_env *env)
 {
 	struct connect_state *state = opaque;
-	bool moved;
 
 	if (state->ring.fd < 0) {
 		(void)cellos_probe_wait(env->stop_fd, -1, UINT64_MAX);
@@ -160,13 +137,13 @@ static void connect_run(void *opaque, struct cellos_probe_env *env)
 	/* No attempt is seen after this; what was is still ours to tell. */
 	close_all(state, HOOKS);
 	cellos_bpf_settle();
-	(void)take_all(state, env, &moved);
+	(void)take_all(state, env);
 }
 
 /* ---- arming --------------------------------------------------------------------------------- */
 
 static int load(const struct connect_state *state, const struct cellos_pid_view *pids,
-		const struct hook *hook)
+		unsigned hook)
 {
 	const struct cellos_bpf_symbol symbols[] = {
 		{"events", CELLOS_BPF_MAP, (uint64_t)state->ring.fd},
@@ -176,36 +153,35 @@ static int load(const struct connect_state *state, const struct cellos_pid_view 
 		{"pid_ns_device", CELLOS_BPF_CONSTANT, pids->device},
 		{"pid_ns_inode", CELLOS_BPF_CONSTANT, pids->inode},
 	};
-	const struct cellos_bpf_load request = {
-		.program = hook->program,
-		.name = hook->name,
+
+	return cellos_bpf_load(&(struct cellos_bpf_load){
+		.program = hook < 2 ? &connect_bpf_connect : &connect_bpf_datagram,
+		.name = hook < 2 ? "cellos_connect" : "cellos_datagram",
 		.type = BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
-		.attach = hook->attach,
+		.attach = hooks[hook],
 		.symbols = symbols,
 		.symbol_count = sizeof(symbols) / sizeof(symbols[0]),
-	};
-
-	return cellos_bpf_load(&request);
+	});
 }
 
 /* One hook: its program lives as long as its link. */
-static int attach(struct connect_state *state, struct cellos_pid_view *pids, unsigned at, int root,
-		  const char **what)
+static int attach(struct connect_state *state, struct cellos_pid_view *pids, unsigned hook,
+		  int root, const char **what)
 {
-	int program = load(state, pids, &hooks[at]);
+	int program = load(state, pids, hook);
 
 	/* Before 6.10 such a program may not translate; a wrong number is worse than none. */
 	if (program == -EINVAL && pids->mode == CELLOS_PID_VIEW_NESTED) {
 		pids->mode = CELLOS_PID_VIEW_UNKNOWN;
-		program = load(state, pids, &hooks[at]);
+		program = load(state, pids, hook);
 	}
 	*what = "load the program (CONFIG_CGROUP_BPF, Linux 5.12)";
 	if (program < 0)
 		return program;
 	*what = "attach to the cgroup root";
-	state->fds[at] = cellos_bpf_link_cgroup(program, root, hooks[at].attach);
+	state->fds[hook] = cellos_bpf_link_cgroup(program, root, hooks[hook]);
 	close(program);
-	return state->fds[at];
+	return state->fds[hook];
 }
 
 /* -errno, and *what could not be done; what is open by then is for disarm. */
@@ -225,12 +201,13 @@ static int open_all(struct connect_state *state, struct cellos_pid_view *pids, b
 	if (result < 0)
 		return result;
 	*what = "reach the cgroup2 hierarchy";
-	root = cellos_bpf_cgroup_root(whole);
-	if (root < 0)
-		return root;
-	for (unsigned at = 0; at < HOOKS && result >= 0; at++)
-		result = attach(state, pids, at, root, what);
-	close(root);
+	result = root = cellos_bpf_mount("cgroup2");
+	/* Every cgroup but the true root has this file. */
+	*whole = root >= 0 && faccessat(root, "cgroup.type", F_OK, 0) < 0;
+	for (unsigned hook = 0; hook < HOOKS && result >= 0; hook++)
+		result = attach(state, pids, hook, root, what);
+	if (root >= 0)
+		close(root);
 	return result;
 }
 

@@ -177,10 +177,9 @@ static const enum bpf_attach_type hooks[] = {BPF_CGROUP_INET4_CONNECT, BPF_CGROU
 
 static int cgroup_root(void)
 {
-	bool whole;
-	int root = cellos_bpf_cgroup_root(&whole);
+	int root = cellos_bpf_mount("cgroup2");
 
-	RIG_CHECK(root >= 0 && !whole);
+	RIG_CHECK(root >= 0 && faccessat(root, "cgroup.type", F_OK, 0) == 0);
 	return root;
 }
 

@@ -3,7 +3,7 @@
 
 /*
  * The connect probe's account: attempts = events + lost + folded, to the last one, whoever is slow.
- * And its sleep: an idle machine never wakes it, a fold does.
+ * And its sleep: an idle machine has it look once a second.
  *
  * Threads: the test's, the probe's, and children or threads that attempt; each Criterion test is a
  * process of its own, in a corner of its own (corner.h).
@@ -364,7 +364,7 @@ Test(connect, a_lost_first_is_told_later)
 
 /* ---- sleep ---------------------------------------------------------------------------------- */
 
-/* Until its thread has gone to sleep without looking again for longer than it ever looks. */
+/* Until its thread does no more than look once a second. */
 static uint64_t until_asleep(struct rig *rig)
 {
 	uint64_t switches, deadline = rig_now() + RIG_PATIENCE_MS * 1000000ull;
@@ -375,14 +375,13 @@ static uint64_t until_asleep(struct rig *rig)
 		cr_assert(rig_now() < deadline, "it does not go to sleep");
 		switches = rig_voluntary_switches(rig);
 		rig_pump(rig, rig_now() + 1300000000);
-	} while (rig_voluntary_switches(rig) != switches);
-	return switches;
+	} while (rig_voluntary_switches(rig) - switches > 2);
+	return rig_voluntary_switches(rig);
 }
 
-Test(connect, idle_and_woken_by_a_fold)
+Test(connect, idle_and_told_of_a_fold)
 {
 	union address sink;
-	uint64_t switches;
 	struct rig rig;
 	int fd;
 
@@ -392,10 +391,14 @@ Test(connect, idle_and_woken_by_a_fold)
 	cr_assert(try_send(fd, sink) == 0);
 	cr_assert(rig_until(&rig, ATTEMPTED, (uint32_t)getpid(), 1));
 	for (unsigned round = 1; round <= 2; round++) {
-		switches = until_asleep(&rig);
+		uint64_t begin;
+
+		(void)until_asleep(&rig);
+		begin = rig_now();
 		cr_assert(try_send(fd, sink) == 0);
 		cr_assert(rig_until_dropped(&rig, CELLOS_DROP_SUPPRESSED, round));
-		cr_assert(rig_voluntary_switches(&rig) > switches);
+		/* It looks once a second; the rest is for a machine that is busy otherwise. */
+		cr_assert(rig_now() - begin < 1500000000);
 	}
 	cr_assert(rig.count == 1);
 	rig_free(&rig);
@@ -420,7 +423,7 @@ Test(connect, folds_wake_seldom)
 		cr_assert(try_send(fd, sink) == 0);
 	cr_assert(rig_until_dropped(&rig, CELLOS_DROP_SUPPRESSED, 10000));
 	seconds = (rig_now() - begin) / 1000000000 + 1;
-	/* The first wake, its gathering, and one look a second. */
+	/* One look a second. */
 	cr_assert(rig_voluntary_switches(&rig) - before <= 3 + seconds, "%llu switches",
 		  (unsigned long long)(rig_voluntary_switches(&rig) - before));
 	rig_free(&rig);

@@ -23,9 +23,11 @@ extern char events[]; /* ring of struct connect_record */
 extern char seen[];   /* {socket cookie, tgid} -> nothing; least recently used goes first */
 extern struct connect_shared shared;
 
-CELLOS_BPF_INLINE struct connect_slot *slot(void)
+CELLOS_BPF_INLINE void count(enum connect_count what)
 {
-	return &shared.slots[bpf_get_smp_processor_id() & (CONNECT_SLOTS - 1)];
+	__u32 slot = bpf_get_smp_processor_id() & (CONNECT_SLOTS - 1);
+
+	__sync_fetch_and_add(&shared.slots[slot][what], 1);
 }
 
 /* False: lost. Without flags the kernel wakes the probe only when it had read all before. */
@@ -34,7 +36,7 @@ CELLOS_BPF_INLINE int report(__u32 tgid)
 	struct connect_record *record = bpf_ringbuf_reserve(events, sizeof(*record), 0);
 
 	if (record == 0) {
-		__sync_fetch_and_add(&slot()->lost, 1);
+		count(CONNECT_LOST);
 		return 0;
 	}
 	record->monotonic_ns = bpf_ktime_get_ns();
@@ -42,23 +44,6 @@ CELLOS_BPF_INLINE int report(__u32 tgid)
 	bpf_get_current_comm(record->comm, sizeof(record->comm));
 	bpf_ringbuf_submit(record, 0);
 	return 1;
-}
-
-/* What wakes the probe is a discarded record; where there is no room for one, it is about to come
-   anyway. Folds within the second that wake nobody it finds by a second look, later than that. */
-CELLOS_BPF_INLINE void fold(void)
-{
-	volatile __u64 *told = &shared.told;
-	__u64 now = bpf_ktime_get_ns();
-	void *wake;
-
-	__sync_fetch_and_add(&slot()->folded, 1);
-	if (now - *told < CONNECT_TELL_NS)
-		return;
-	*told = now; /* two at once wake it twice: no harm */
-	wake = bpf_ringbuf_reserve(events, 8, 0);
-	if (wake != 0)
-		bpf_ringbuf_discard(wake, 0);
 }
 
 CELLOS_BPF_PROGRAM(connect)(struct bpf_sock_addr *context)
@@ -69,23 +54,18 @@ CELLOS_BPF_PROGRAM(connect)(struct bpf_sock_addr *context)
 }
 
 /* Some datagrams of a connected socket come by this hook all the same (an address given again,
-   control messages); its connect has been an attempt, they are repeats. */
-CELLOS_BPF_INLINE int is_connected(const struct bpf_sock_addr *context)
-{
-	const struct bpf_sock *socket = context->sk;
-
-	return socket != 0 && socket->state == BPF_TCP_ESTABLISHED;
-}
-
-/* The record comes before the table's entry, so that a socket is known only once it is reported.
+   control messages); its connect has been an attempt, they are repeats.
+   The record comes before the table's entry, so that a socket is known only once it is reported.
    The kernel holds the socket's lock here: no other thread comes between the look and the entry. */
 CELLOS_BPF_PROGRAM(datagram)(struct bpf_sock_addr *context)
 {
 	const __u64 tgid = bpf_get_current_pid_tgid() >> 32, nothing = 0;
 	const __u64 key[2] = {bpf_get_socket_cookie(context), tgid};
+	const struct bpf_sock *socket = context->sk;
 
-	if (is_connected(context) || bpf_map_lookup_elem(seen, key) != 0)
-		fold();
+	if ((socket != 0 && socket->state == BPF_TCP_ESTABLISHED) ||
+	    bpf_map_lookup_elem(seen, key) != 0)
+		count(CONNECT_FOLDED);
 	else if (report(tgid))
 		bpf_map_update_elem(seen, key, &nothing, BPF_ANY);
 	return ALLOW;

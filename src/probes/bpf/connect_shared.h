@@ -16,24 +16,19 @@
 struct connect_record {
 	__u64 monotonic_ns;
 	__u32 pid;
-	__u32 reserved;
 	char comm[16];
 };
 
-/* A cache line for a processor. The additions are atomic all the same: a program may be preempted
-   by another task's on the same processor. */
-struct connect_slot {
-	__u64 lost;   /* attempts that found the ring full */
-	__u64 folded; /* datagrams of a socket that was reported before */
-	__u64 reserved[6];
+enum connect_count {
+	CONNECT_LOST,   /* attempts that found the ring full */
+	CONNECT_FOLDED, /* datagrams of a socket that was reported before */
+	CONNECT_LINE = 8
 };
 
-/* How often folds that go on and on wake the probe. */
-#define CONNECT_TELL_NS 1000000000ull
-
 struct connect_shared {
-	struct connect_slot slots[CONNECT_SLOTS];
-	__u64 told; /* when a fold has woken the probe for the last time */
+	/* A cache line for a processor. The additions are atomic all the same: a program may be
+	   preempted by another task's on the same processor. */
+	__u64 slots[CONNECT_SLOTS][CONNECT_LINE];
 };
 
 #endif
