@@ -17,6 +17,7 @@
 
 /* PROC_PID_INIT_INO: the same on every kernel. */
 #define INITIAL_PID_NS UINT64_C(0xEFFFFFFC)
+#define UNKNOWN_PID_NS 1 /* nothing has this number */
 
 static int bpf(enum bpf_cmd command, union bpf_attr *attr)
 {
@@ -30,38 +31,38 @@ static const union bpf_attr nothing;
 
 /* ---- programs ------------------------------------------------------------------------------- */
 
-int cellos_bpf_load(const struct cellos_bpf_load *load)
+int cellos_bpf_load(const struct cellos_bpf_program *program, enum bpf_prog_type type,
+		    enum bpf_attach_type attach, const struct cellos_bpf_symbol *symbols,
+		    size_t count)
 {
 	/* LGPL-2.1, section 3: these may be used under the GPL, which some helpers ask for. */
 	static const char license[] = "GPL";
-	const struct cellos_bpf_program *program = load->program;
 	struct bpf_insn insns[CELLOS_BPF_MAX_INSNS];
 	union bpf_attr attr = nothing;
 
 	if (program->insn_count == 0 || program->insn_count > CELLOS_BPF_MAX_INSNS)
 		return -ENOEXEC;
 	memcpy(insns, program->insns, program->insn_count * sizeof(insns[0]));
-	for (uint32_t at = 0; at < program->reloc_count; at++) {
-		const struct cellos_bpf_symbol *symbol = load->symbols;
+	for (const struct cellos_bpf_reloc *reloc = program->relocs; reloc->symbol; reloc++) {
 		/* A 64-bit immediate stands in two instructions. What the compiler left in the
 		   first is the offset into a map's memory, else zero. */
-		struct bpf_insn *insn = &insns[program->relocs[at].insn];
+		struct bpf_insn *insn = &insns[reloc->insn];
+		size_t at = 0;
 
-		while (symbol < load->symbols + load->symbol_count &&
-		       strcmp(symbol->name, program->relocs[at].symbol) != 0)
-			symbol++;
-		if (symbol == load->symbols + load->symbol_count)
+		while (at < count && strcmp(symbols[at].name, reloc->symbol) != 0)
+			at++;
+		if (at == count)
 			return -ENOENT;
-		insn[1].imm = insn[0].imm + (int32_t)(symbol->value >> 32);
-		insn[0].imm = (int32_t)symbol->value;
-		insn[0].src_reg = symbol->kind & 0xf;
+		insn[1].imm = insn[0].imm + (int32_t)(symbols[at].value >> 32);
+		insn[0].imm = (int32_t)symbols[at].value;
+		insn[0].src_reg = symbols[at].kind & 0xf;
 	}
-	attr.prog_type = load->type;
-	attr.expected_attach_type = load->attach;
+	attr.prog_type = type;
+	attr.expected_attach_type = attach;
 	attr.insns = (uintptr_t)insns;
 	attr.insn_cnt = program->insn_count;
 	attr.license = (uintptr_t)license;
-	strncpy(attr.prog_name, load->name, sizeof(attr.prog_name) - 1);
+	strncpy(attr.prog_name, program->name, sizeof(attr.prog_name) - 1);
 	return bpf(BPF_PROG_LOAD, &attr);
 }
 
@@ -95,33 +96,27 @@ void cellos_bpf_settle(void)
 
 int cellos_bpf_mount(const char *type)
 {
-	int fs = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC);
-	int root = -1, error;
+	int root = -1, fs = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC);
 
 	if (fs >= 0 && syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
 		root = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, 0);
-	error = -errno;
 	if (fs >= 0)
-		close(fs);
-	return root >= 0 ? root : error;
+		close(fs); /* leaves errno as it is */
+	return root >= 0 ? root : -errno;
 }
 
 void cellos_pid_view_look(struct cellos_pid_view *view)
 {
 	int root = cellos_bpf_mount("proc");
-	struct stat ns;
+	struct stat ns = {.st_ino = UNKNOWN_PID_NS};
 
-	*view = (struct cellos_pid_view){.mode = CELLOS_PID_VIEW_UNKNOWN};
-	if (root < 0)
-		return;
-	if (fstatat(root, "self/ns/pid", &ns, 0) == 0) {
-		view->mode = ns.st_ino == INITIAL_PID_NS ? CELLOS_PID_VIEW_INITIAL
-							 : CELLOS_PID_VIEW_NESTED;
-		/* stat(2) and the kernel's inside spell a device number differently. */
-		view->device = (uint64_t)major(ns.st_dev) << 20 | minor(ns.st_dev);
-		view->inode = ns.st_ino;
+	if (root >= 0) {
+		(void)fstatat(root, "self/ns/pid", &ns, 0);
+		close(root);
 	}
-	close(root);
+	view->inode = ns.st_ino == INITIAL_PID_NS ? 0 : ns.st_ino;
+	/* stat(2) and the kernel's inside spell a device number differently. */
+	view->device = (uint64_t)major(ns.st_dev) << 20 | minor(ns.st_dev);
 }
 
 /* ---- maps ----------------------------------------------------------------------------------- */
@@ -142,24 +137,22 @@ int cellos_bpf_map(const char *name, enum bpf_map_type type, uint32_t key_bytes,
 
 int cellos_bpf_memory(const char *name, uint32_t bytes, void **memory)
 {
-	int result, fd = cellos_bpf_map(name, BPF_MAP_TYPE_ARRAY, sizeof(uint32_t), bytes, 1,
-					BPF_F_MMAPABLE);
+	int fd = cellos_bpf_map(name, BPF_MAP_TYPE_ARRAY, sizeof(uint32_t), bytes, 1,
+				BPF_F_MMAPABLE);
 
 	if (fd < 0)
 		return fd;
 	*memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (*memory != MAP_FAILED)
 		return fd;
-	result = -errno;
 	*memory = NULL;
-	close(fd);
-	return result;
+	close(fd); /* leaves errno as it is */
+	return -errno;
 }
 
 void cellos_bpf_memory_unmap(void *memory, uint32_t bytes)
 {
-	if (memory != NULL)
-		munmap(memory, bytes);
+	munmap(memory, bytes); /* of NULL: nothing is there */
 }
 
 /* ---- ring ----------------------------------------------------------------------------------- */
@@ -215,10 +208,6 @@ int64_t cellos_bpf_ring_read(struct cellos_bpf_ring *ring, cellos_bpf_take take,
 
 		if ((header & BPF_RINGBUF_BUSY_BIT) != 0)
 			break;
-		if (whole > end - position) {
-			whole = end - position;
-			length = 0;
-		}
 		if ((header & BPF_RINGBUF_DISCARD_BIT) == 0)
 			take(context, at + BPF_RINGBUF_HDR_SZ, length);
 		position += whole;

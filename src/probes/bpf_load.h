@@ -23,7 +23,6 @@
 #include <stdint.h>
 
 #include "cellos/export.h"
-#include "pid_view.h"
 
 /* ---- programs ------------------------------------------------------------------------------- */
 
@@ -36,10 +35,10 @@ struct cellos_bpf_reloc {
 
 /* insn_count 0: this build has no BPF programs inside. */
 struct cellos_bpf_program {
+	const char *name; /* at most 15 of [A-Za-z0-9_.], for people who list programs */
 	const uint64_t *insns;
-	const struct cellos_bpf_reloc *relocs;
+	const struct cellos_bpf_reloc *relocs; /* the last one's symbol is NULL */
 	uint32_t insn_count;
-	uint32_t reloc_count;
 };
 
 enum cellos_bpf_symbol_kind {
@@ -54,18 +53,11 @@ struct cellos_bpf_symbol {
 	uint64_t value;
 };
 
-struct cellos_bpf_load {
-	const struct cellos_bpf_program *program;
-	const char *name; /* at most 15 of [A-Za-z0-9_.], for people who list programs */
-	enum bpf_prog_type type;
-	enum bpf_attach_type attach; /* 0 where the type has none */
-	const struct cellos_bpf_symbol *symbols;
-	size_t symbol_count;
-};
-
 /* The program's descriptor; -ENOEXEC: none inside; -ENOENT: a symbol is not in the list; -ENOSYS: a
-   kernel without bpf(2); or what the kernel says. */
-CELLOS_MUST_CHECK int cellos_bpf_load(const struct cellos_bpf_load *load);
+   kernel without bpf(2); or what the kernel says. `attach` is 0 where the type has none. */
+CELLOS_MUST_CHECK int cellos_bpf_load(const struct cellos_bpf_program *program,
+				      enum bpf_prog_type type, enum bpf_attach_type attach,
+				      const struct cellos_bpf_symbol *symbols, size_t count);
 /* A link lasts as long as its descriptor. */
 CELLOS_MUST_CHECK int cellos_bpf_link_cgroup(int program, int cgroup, enum bpf_attach_type attach);
 CELLOS_MUST_CHECK int cellos_bpf_link_raw_tracepoint(int program, const char *tracepoint);
@@ -78,7 +70,13 @@ void cellos_bpf_settle(void);
    nobody else sees it, for nobody need have mounted one. */
 CELLOS_MUST_CHECK int cellos_bpf_mount(const char *type);
 
-/* Which PID namespace the agent is in. */
+/* Which PID namespace the agent is in: BPF programs see the numbers of the initial one, and the
+   agent reports its own. For the constants pid_ns_device and pid_ns_inode (bpf/program.h). */
+struct cellos_pid_view {
+	uint64_t device; /* 0: numbers cannot be translated */
+	uint64_t inode;  /* 0: the initial one */
+};
+
 void cellos_pid_view_look(struct cellos_pid_view *view);
 
 /* ---- maps ----------------------------------------------------------------------------------- */
@@ -109,9 +107,7 @@ typedef void (*cellos_bpf_take)(void *context, const void *record, size_t length
 
 /*
  * Hands out what was there when the call began, up to the first record that is still being written;
- * discarded ones are passed over. Returns the bytes done with, 0 when there was nothing to do. A
- * length that no record can have comes out as one record of no bytes, in place of all that was
- * left.
+ * discarded ones are passed over. Returns the bytes done with, 0 when there was nothing to do.
  */
 CELLOS_MUST_CHECK int64_t cellos_bpf_ring_read(struct cellos_bpf_ring *ring, cellos_bpf_take take,
 					       void *context);

@@ -41,8 +41,7 @@
 #define SEEN_ENTRIES 4096u
 /* An element of a hash table that forgets: its links, key and value, and its share of the buckets;
    the kernel's own structures and, on each processor, lists of free elements come on top. */
-#define SEEN_ENTRY_BYTES 96u
-#define KERNEL_EXTRA_BYTES (64u * 1024u)
+#define KERNEL_BYTES (RING_BYTES + SEEN_ENTRIES * 96u + 64u * 1024u)
 
 /* The first two are for connect, the others for datagrams. */
 static const enum bpf_attach_type hooks[] = {BPF_CGROUP_INET4_CONNECT, BPF_CGROUP_INET6_CONNECT,
@@ -67,16 +66,11 @@ static size_t connect_state_bytes(const struct cellos_probe_options *options)
 
 static void take_record(void *opaque, const void *bytes, size_t length)
 {
-	struct cellos_probe_env *env = opaque;
 	const struct connect_record *record = bytes;
 
-	if (length == sizeof(*record))
-		cellos_probe_emit(env, CELLOS_SOURCE_NET_CONNECT_ATTEMPTED, record->pid,
-				  record->comm, strnlen(record->comm, sizeof(record->comm)),
-				  record->monotonic_ns);
-	else
-		/* An attempt nobody can read was lost in the kernel: the sum still holds. */
-		cellos_lane_count(env->lane, CELLOS_DROP_KERNEL, 1);
+	(void)length; /* nothing else is in there */
+	cellos_probe_emit(opaque, CELLOS_SOURCE_NET_CONNECT_ATTEMPTED, record->pid, record->comm,
+			  strnlen(record->comm, sizeof(record->comm)), record->monotonic_ns);
 }
 
 /* True when there were records. */
@@ -142,40 +136,27 @@ static void connect_run(void *opaque, struct cellos_probe_env *env)
 
 /* ---- arming --------------------------------------------------------------------------------- */
 
-static int load(const struct connect_state *state, const struct cellos_pid_view *pids,
-		unsigned hook)
+/* One hook: its program lives as long as its link. */
+static int attach(struct connect_state *state, struct cellos_pid_view *pids, unsigned hook,
+		  int root, const char **what)
 {
 	const struct cellos_bpf_symbol symbols[] = {
 		{"events", CELLOS_BPF_MAP, (uint64_t)state->ring.fd},
 		{"seen", CELLOS_BPF_MAP, (uint64_t)state->fds[SEEN]},
 		{"shared", CELLOS_BPF_MAP_MEMORY, (uint64_t)state->fds[SHARED]},
-		{"pid_mode", CELLOS_BPF_CONSTANT, pids->mode},
 		{"pid_ns_device", CELLOS_BPF_CONSTANT, pids->device},
 		{"pid_ns_inode", CELLOS_BPF_CONSTANT, pids->inode},
 	};
+	int program = cellos_bpf_load(hook < 2 ? &connect_bpf_connect : &connect_bpf_datagram,
+				      BPF_PROG_TYPE_CGROUP_SOCK_ADDR, hooks[hook], symbols,
+				      sizeof(symbols) / sizeof(symbols[0]));
 
-	return cellos_bpf_load(&(struct cellos_bpf_load){
-		.program = hook < 2 ? &connect_bpf_connect : &connect_bpf_datagram,
-		.name = hook < 2 ? "cellos_connect" : "cellos_datagram",
-		.type = BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
-		.attach = hooks[hook],
-		.symbols = symbols,
-		.symbol_count = sizeof(symbols) / sizeof(symbols[0]),
-	});
-}
-
-/* One hook: its program lives as long as its link. */
-static int attach(struct connect_state *state, struct cellos_pid_view *pids, unsigned hook,
-		  int root, const char **what)
-{
-	int program = load(state, pids, hook);
-
-	/* Before 6.10 such a program may not translate; a wrong number is worse than none. */
-	if (program == -EINVAL && pids->mode == CELLOS_PID_VIEW_NESTED) {
-		pids->mode = CELLOS_PID_VIEW_UNKNOWN;
-		program = load(state, pids, hook);
+	*what = "load the program (CONFIG_CGROUP_BPF, Linux 5.8)";
+	if (program == -EINVAL && pids->device != 0) {
+		/* Before 6.10 it may not translate; a wrong number is worse than none. */
+		pids->device = 0;
+		return attach(state, pids, hook, root, what);
 	}
-	*what = "load the program (CONFIG_CGROUP_BPF, Linux 5.12)";
 	if (program < 0)
 		return program;
 	*what = "attach to the cgroup root";
@@ -184,8 +165,9 @@ static int attach(struct connect_state *state, struct cellos_pid_view *pids, uns
 	return state->fds[hook];
 }
 
-/* -errno, and *what could not be done; what is open by then is for disarm. */
-static int open_all(struct connect_state *state, struct cellos_pid_view *pids, bool *whole,
+/* -errno, and *what could not be done; what is open by then is for disarm. Else *scope says what of
+   the machine is not seen. */
+static int open_all(struct connect_state *state, struct cellos_pid_view *pids, const char **scope,
 		    const char **what)
 {
 	int root, result = cellos_bpf_ring_open(&state->ring, "cellos_connect", RING_BYTES);
@@ -201,13 +183,16 @@ static int open_all(struct connect_state *state, struct cellos_pid_view *pids, b
 	if (result < 0)
 		return result;
 	*what = "reach the cgroup2 hierarchy";
-	result = root = cellos_bpf_mount("cgroup2");
+	root = cellos_bpf_mount("cgroup2");
+	if (root < 0)
+		return root;
 	/* Every cgroup but the true root has this file. */
-	*whole = root >= 0 && faccessat(root, "cgroup.type", F_OK, 0) < 0;
+	*scope = faccessat(root, "cgroup.type", F_OK, 0) < 0
+			 ? ""
+			 : "only cgroups below this cgroup namespace's root";
 	for (unsigned hook = 0; hook < HOOKS && result >= 0; hook++)
 		result = attach(state, pids, hook, root, what);
-	if (root >= 0)
-		close(root);
+	close(root);
 	return result;
 }
 
@@ -231,31 +216,26 @@ static bool is_absent(int error)
 static void try_bpf(struct connect_state *state, struct cellos_probe_env *env,
 		    struct cellos_probe_status *status)
 {
-	static const char *const numbers[] = {
-		"", "pid 0 for processes of other PID namespaces",
-		"pid always 0: this kernel does not translate it here"};
-	const char *what, *scope;
+	const char *what, *scope, *numbers;
 	struct cellos_pid_view pids;
-	bool whole;
 	int result;
 
 	cellos_pid_view_look(&pids);
-	result = open_all(state, &pids, &whole, &what);
+	result = open_all(state, &pids, &scope, &what);
 	if (result < 0) {
 		connect_disarm(state, env);
 		status->failed |= !is_absent(result);
 		cellos_probe_why(status, "cannot %s: %s", what, strerror(-result));
 		return;
 	}
-	scope = whole ? "" : "only cgroups below this cgroup namespace's root";
-	*status = (struct cellos_probe_status){
-		.armed = true,
-		.surface = "bpf",
-		.exactness = "exact",
-		.kernel_bytes = RING_BYTES + SEEN_ENTRIES * SEEN_ENTRY_BYTES + KERNEL_EXTRA_BYTES,
-	};
-	cellos_probe_why(status, "%s%s%s", scope, whole || pids.mode == 0 ? "" : "; ",
-			 numbers[pids.mode]);
+	*status = (struct cellos_probe_status){.armed = true,
+					       .surface = "bpf",
+					       .exactness = "exact",
+					       .kernel_bytes = KERNEL_BYTES};
+	numbers = pids.inode == 0    ? ""
+		  : pids.device != 0 ? "pid 0 for processes of other PID namespaces"
+				     : "pid always 0: this kernel does not translate it here";
+	cellos_probe_why(status, "%s%s%s", scope, *scope && *numbers ? "; " : "", numbers);
 }
 
 static void connect_arm(void *opaque, struct cellos_probe_env *env,

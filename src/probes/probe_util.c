@@ -33,23 +33,21 @@ enum cellos_wait_result cellos_probe_wait_either(int stop_fd, int fd, int other_
 		{.fd = other_fd, .events = POLLIN},
 	};
 
-	for (;;) {
+	int ready;
+
+	do {
 		const uint64_t now = cellos_probe_now();
 		const uint64_t left =
 			deadline_ns > now ? deadline_ns - now : 0; /* never: centuries */
 		const struct timespec wait = {.tv_sec = (time_t)(left / CELLOS_NS_PER_S),
 					      .tv_nsec = (long)(left % CELLOS_NS_PER_S)};
-		int ready = ppoll(fds, 3, &wait, NULL);
 
-		if (ready == 0)
-			return CELLOS_WAIT_DEADLINE;
-		if (ready < 0 && errno == EINTR)
-			continue;
-		/* A poll that cannot be had would fail again at once: end rather than spin. */
-		if (ready < 0 || fds[0].revents != 0)
-			return CELLOS_WAIT_STOP;
-		return CELLOS_WAIT_READABLE;
-	}
+		ready = ppoll(fds, 3, &wait, NULL);
+	} while (ready < 0 && errno == EINTR);
+	/* A poll that cannot be had would fail again at once: end rather than spin. */
+	if (ready < 0 || fds[0].revents != 0)
+		return CELLOS_WAIT_STOP;
+	return ready == 0 ? CELLOS_WAIT_DEADLINE : CELLOS_WAIT_READABLE;
 }
 
 void cellos_probe_emit(struct cellos_probe_env *env, enum cellos_probe_source source, uint32_t pid,

@@ -3,7 +3,7 @@
 
 /*
  * The ring's reader, over a ring in ordinary memory that ends at a page nobody may touch: at every
- * place where a record can lie, and with headers that no kernel writes.
+ * place where a record can lie, whole, busy or discarded.
  *
  * Threads: the test's own. Refuses to: need a privilege; test_bpf_load.c reads a real ring.
  */
@@ -151,27 +151,6 @@ Test(ring, discarded_ones_are_passed_over)
 	set_positions(*ring.consumer, end);
 	cr_assert(cellos_bpf_ring_read(&ring, see, &seen) > 0);
 	cr_assert(seen.count == 1 && seen.first[0] == 9 && *ring.consumer == end);
-}
-
-/* A header that points beyond what was written: nothing beyond is read, the callee hears of it by a
-   record without a byte, and the reader goes on with what comes next. */
-Test(ring, a_length_that_cannot_be)
-{
-	static const uint32_t lengths[] = {17, 4096, 8192, 0x3ffffff8, 0x3fffffff};
-
-	for (size_t at = 0; at < sizeof(lengths) / sizeof(lengths[0]); at++) {
-		struct seen seen = {0};
-		uint64_t bad = put_record(0, 16, 16, 1);
-		uint64_t end = put_record(bad, lengths[at], 16, 2);
-
-		set_positions(0, end);
-		cr_assert(cellos_bpf_ring_read(&ring, see, &seen) == (int64_t)end);
-		cr_assert(seen.count == 2 && seen.lengths[1] == 0 && *ring.consumer == end);
-		end = put_record(end, 16, 16, 3);
-		set_positions(*ring.consumer, end);
-		cr_assert(cellos_bpf_ring_read(&ring, see, &seen) == 24);
-		cr_assert(seen.count == 3 && seen.first[2] == 3);
-	}
 }
 
 static void note_room(void *context, const void *record, size_t length)

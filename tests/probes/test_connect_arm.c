@@ -140,7 +140,7 @@ Test(connect, each_thing_missing)
 		 "CONFIG_BPF_SYSCALL): Operation not permitted"},
 		{SYS_bpf, BPF_MAP_CREATE, ENOMEM, true, "Cannot allocate memory"},
 		{SYS_bpf, BPF_PROG_LOAD, EINVAL, false, "CONFIG_CGROUP_BPF"},
-		{SYS_bpf, BPF_PROG_LOAD, EPERM, true, "Linux 5.12): Operation not permitted"},
+		{SYS_bpf, BPF_PROG_LOAD, EPERM, true, "Linux 5.8): Operation not permitted"},
 		{SYS_bpf, BPF_LINK_CREATE, EINVAL, false, "attach to the cgroup root"},
 		{SYS_bpf, BPF_LINK_CREATE, EPERM, true, "attach to the cgroup root"},
 		{SYS_fsopen, ANY, ENODEV, false, "reach the cgroup2 hierarchy"},

@@ -11,7 +11,8 @@
  * has been reported with this socket before; where that is not known any more (the table forgets
  * the longest unused) it is reported again rather than kept silent.
  *
- * Refuses to: alter anything of the workload's; every run answers "go on".
+ * Refuses to: alter anything of the workload's; every run answers "go on". Use what a kernel older
+ * than 5.12 lacks: an atomic's result.
  */
 #include "program.h"
 

@@ -15,8 +15,6 @@
 
 #include <linux/bpf.h>
 
-#include "../pid_view.h"
-
 #define CELLOS_BPF_PROGRAM(name) __attribute__((section(#name), used)) int name##_program
 #define CELLOS_BPF_INLINE static inline __attribute__((always_inline))
 
@@ -46,18 +44,17 @@ CELLOS_BPF_HELPER(void *, ringbuf_reserve, void *ring, __u64 bytes, __u64 flags)
 CELLOS_BPF_HELPER(void, ringbuf_submit, void *record, __u64 flags);
 CELLOS_BPF_HELPER(void, ringbuf_discard, void *record, __u64 flags);
 
-/* The current process's number as the agent knows it, from the initial namespace's. */
+/* The current process's number as the agent knows it: the initial namespace's, which `tgid` is, or
+   the agent's own, or 0 where it has none there or the kernel cannot tell. */
 CELLOS_BPF_INLINE __u32 cellos_bpf_guest_pid(__u32 tgid)
 {
-	const __u64 mode = CELLOS_BPF_READ_CONSTANT(pid_mode);
+	const __u64 device = CELLOS_BPF_READ_CONSTANT(pid_ns_device);
+	const __u64 inode = CELLOS_BPF_READ_CONSTANT(pid_ns_inode);
 	struct bpf_pidns_info info;
 
-	if (mode == CELLOS_PID_VIEW_INITIAL)
+	if (inode == 0)
 		return tgid;
-	if (mode == CELLOS_PID_VIEW_NESTED &&
-	    bpf_get_ns_current_pid_tgid(CELLOS_BPF_READ_CONSTANT(pid_ns_device),
-					CELLOS_BPF_READ_CONSTANT(pid_ns_inode), &info,
-					sizeof(info)) == 0)
+	if (device != 0 && bpf_get_ns_current_pid_tgid(device, inode, &info, sizeof(info)) == 0)
 		return info.tgid;
 	return 0;
 }
