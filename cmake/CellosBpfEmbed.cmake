@@ -148,7 +148,8 @@ foreach(program ${PROGRAMS})
   read_words(${index})
   read_relocs(${index})
   string(APPEND text "static const uint64_t ${c_name}_words[] = {\n${words}};\n")
-  string(APPEND text "static const struct cellos_bpf_reloc ${c_name}_relocs[] = {\n${relocs}\t{0, 0},\n};\n")
+  string(APPEND text "static const struct cellos_bpf_reloc ${c_name}_relocs[] = {\n"
+                     "${relocs}\t{0, 0},\n};\n")
   string(APPEND text "static const struct cellos_bpf_program ${c_name} = {\n\t\"cellos_${program}\", "
                      "${c_name}_words, ${c_name}_relocs, ${word_count}};\n")
 endforeach()

@@ -5,7 +5,6 @@
 #include "bpf_load.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/membarrier.h>
 #include <linux/mount.h>
 #include <string.h>

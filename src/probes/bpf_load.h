@@ -18,7 +18,6 @@
 #define CELLOS_BPF_LOAD_H
 
 #include <linux/bpf.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 

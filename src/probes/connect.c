@@ -137,7 +137,7 @@ static void connect_run(void *opaque, struct cellos_probe_env *env)
 /* ---- arming --------------------------------------------------------------------------------- */
 
 /* One hook: its program lives as long as its link. */
-static int attach(struct connect_state *state, struct cellos_pid_view *pids, unsigned hook,
+static int attach(struct connect_state *state, const struct cellos_pid_view *pids, unsigned hook,
 		  int root, const char **what)
 {
 	const struct cellos_bpf_symbol symbols[] = {
@@ -152,11 +152,6 @@ static int attach(struct connect_state *state, struct cellos_pid_view *pids, uns
 				      sizeof(symbols) / sizeof(symbols[0]));
 
 	*what = "load the program (CONFIG_CGROUP_BPF, Linux 5.8)";
-	if (program == -EINVAL && pids->device != 0) {
-		/* Before 6.10 it may not translate; a wrong number is worse than none. */
-		pids->device = 0;
-		return attach(state, pids, hook, root, what);
-	}
 	if (program < 0)
 		return program;
 	*what = "attach to the cgroup root";
@@ -170,18 +165,18 @@ static int attach(struct connect_state *state, struct cellos_pid_view *pids, uns
 static int open_all(struct connect_state *state, struct cellos_pid_view *pids, const char **scope,
 		    const char **what)
 {
-	int root, result = cellos_bpf_ring_open(&state->ring, "cellos_connect", RING_BYTES);
+	int ring = cellos_bpf_ring_open(&state->ring, "cellos_connect", RING_BYTES);
+	int seen = cellos_bpf_map("cellos_seen", BPF_MAP_TYPE_LRU_HASH, 2 * sizeof(uint64_t),
+				  sizeof(uint64_t), SEEN_ENTRIES, 0);
+	int shared = cellos_bpf_memory("cellos_connect", sizeof(*state->shared),
+				       (void **)&state->shared);
+	int root, result = 0;
 
+	state->fds[SEEN] = seen;
+	state->fds[SHARED] = shared;
 	*what = "use bpf(2) (CONFIG_BPF_SYSCALL)";
-	if (result >= 0)
-		result = state->fds[SEEN] =
-			cellos_bpf_map("cellos_seen", BPF_MAP_TYPE_LRU_HASH, 2 * sizeof(uint64_t),
-				       sizeof(uint64_t), SEEN_ENTRIES, 0);
-	if (result >= 0)
-		result = state->fds[SHARED] = cellos_bpf_memory(
-			"cellos_connect", sizeof(*state->shared), (void **)&state->shared);
-	if (result < 0)
-		return result;
+	if (ring < 0 || seen < 0 || shared < 0)
+		return ring < 0 ? ring : seen < 0 ? seen : shared;
 	*what = "reach the cgroup2 hierarchy";
 	root = cellos_bpf_mount("cgroup2");
 	if (root < 0)
@@ -190,8 +185,14 @@ static int open_all(struct connect_state *state, struct cellos_pid_view *pids, c
 	*scope = faccessat(root, "cgroup.type", F_OK, 0) < 0
 			 ? ""
 			 : "only cgroups below this cgroup namespace's root";
-	for (unsigned hook = 0; hook < HOOKS && result >= 0; hook++)
+	for (unsigned hook = 0; hook < HOOKS && result >= 0; hook++) {
 		result = attach(state, pids, hook, root, what);
+		if (result == -EINVAL && pids->device != 0) {
+			/* Before 6.10 it may not translate; a wrong number is worse than none. */
+			pids->device = 0;
+			result = attach(state, pids, hook, root, what);
+		}
+	}
 	close(root);
 	return result;
 }

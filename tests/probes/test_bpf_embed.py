@@ -61,8 +61,8 @@ class Embed(unittest.TestCase):
             self.assertEqual(words["first"][int(at)] & 0xff, 0x18)
             self.assertEqual(words["first"][int(at) + 1], 0)
         self.assertEqual(words["second"], [0x00001234000000b4, 0x95])
-        self.assertIn(f'"cellos_first", x_bpf_first_words, x_bpf_first_relocs, {len(words["first"])}}}',
-                      header)
+        self.assertIn('"cellos_first", x_bpf_first_words, x_bpf_first_relocs, '
+                      f'{len(words["first"])}}}', header)
         self.assertIn('"cellos_second", x_bpf_second_words, x_bpf_second_relocs, 2}', header)
         self.assertRegex(header, r"x_bpf_second_relocs\[\] = \{\s*\{0, 0\},\s*\}")
 
