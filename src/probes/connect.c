@@ -182,9 +182,8 @@ static int open_all(struct connect_state *state, struct cellos_pid_view *pids, c
 	if (root < 0)
 		return root;
 	/* Every cgroup but the true root has this file. */
-	*scope = faccessat(root, "cgroup.type", F_OK, 0) < 0
-			 ? ""
-			 : "only cgroups below this cgroup namespace's root";
+	if (faccessat(root, "cgroup.type", F_OK, 0) == 0)
+		*scope = "only cgroups below this cgroup namespace's root";
 	for (unsigned hook = 0; hook < HOOKS && result >= 0; hook++) {
 		result = attach(state, pids, hook, root, what);
 		if (result == -EINVAL && pids->device != 0) {
@@ -217,7 +216,7 @@ static bool is_absent(int error)
 static void try_bpf(struct connect_state *state, struct cellos_probe_env *env,
 		    struct cellos_probe_status *status)
 {
-	const char *what, *scope, *numbers;
+	const char *what = "", *scope = "", *numbers;
 	struct cellos_pid_view pids;
 	int result;
 
