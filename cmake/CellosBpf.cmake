@@ -14,7 +14,8 @@ set(CELLOS_BPF "AUTO" CACHE STRING "AUTO, ON or OFF: embed the BPF programs (nee
 set_property(CACHE CELLOS_BPF PROPERTY STRINGS AUTO ON OFF)
 
 set(cellos_bpf_embed_script "${CMAKE_CURRENT_LIST_DIR}/CellosBpfEmbed.cmake")
-# v3: 32-bit registers and atomics that fetch; every kernel from 5.12 on.
+# v3: 32-bit registers, and atomics that fetch. Kernels before 5.12 do not take the latter: a program
+# that shall run there uses no result of an atomic, which then is the old addition.
 set(cellos_bpf_flags -target bpfel -mcpu=v3 -O2 -g0 -std=gnu11 -Wall -Wextra -Wno-unused-function)
 
 set(cellos_bpf_compiler "")

@@ -55,10 +55,9 @@ function(read_section index)
   endforeach()
 endfunction()
 
-# Relocations of section `wanted` as C initialisers in `relocs`, `reloc_count` of them.
+# Relocations of section `wanted` as C initialisers in `relocs`.
 function(read_relocs wanted)
   set(text "")
-  set(count 0)
   foreach(index RANGE 1 ${last_section})
     read_section(${index})
     if(NOT section_type EQUAL 9 OR NOT section_info EQUAL wanted)
@@ -89,11 +88,9 @@ function(read_relocs wanted)
       endif()
       math(EXPR place "${place} / 8")
       string(APPEND text "\t{${place}, \"${name}\"},\n")
-      math(EXPR count "${count} + 1")
     endwhile()
   endforeach()
   set(relocs "${text}" PARENT_SCOPE)
-  set(reloc_count ${count} PARENT_SCOPE)
 endfunction()
 
 # Section `index` as C in `words`, `word_count` of them.
@@ -151,13 +148,9 @@ foreach(program ${PROGRAMS})
   read_words(${index})
   read_relocs(${index})
   string(APPEND text "static const uint64_t ${c_name}_words[] = {\n${words}};\n")
-  if(reloc_count GREATER 0)
-    string(APPEND text "static const struct cellos_bpf_reloc ${c_name}_relocs[] = {\n${relocs}};\n")
-    set(relocs_name ${c_name}_relocs)
-  else()
-    set(relocs_name NULL)
-  endif()
-  string(APPEND text "static const struct cellos_bpf_program ${c_name} = {\n\t${c_name}_words, "
-                     "${relocs_name}, ${word_count}, ${reloc_count}};\n")
+  string(APPEND text "static const struct cellos_bpf_reloc ${c_name}_relocs[] = {\n"
+                     "${relocs}\t{0, 0},\n};\n")
+  string(APPEND text "static const struct cellos_bpf_program ${c_name} = {\n\t\"cellos_${program}\", "
+                     "${c_name}_words, ${c_name}_relocs, ${word_count}};\n")
 endforeach()
 file(WRITE "${HEADER}" "${text}")

@@ -18,7 +18,6 @@
 #define CELLOS_BPF_LOAD_H
 
 #include <linux/bpf.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -35,16 +34,16 @@ struct cellos_bpf_reloc {
 
 /* insn_count 0: this build has no BPF programs inside. */
 struct cellos_bpf_program {
+	const char *name; /* at most 15 of [A-Za-z0-9_.], for people who list programs */
 	const uint64_t *insns;
-	const struct cellos_bpf_reloc *relocs;
+	const struct cellos_bpf_reloc *relocs; /* the last one's symbol is NULL */
 	uint32_t insn_count;
-	uint32_t reloc_count;
 };
 
 enum cellos_bpf_symbol_kind {
 	CELLOS_BPF_CONSTANT = 0,
-	CELLOS_BPF_MAP,       /* value: the map's descriptor */
-	CELLOS_BPF_MAP_MEMORY /* value: the descriptor of an array with one element */
+	CELLOS_BPF_MAP = BPF_PSEUDO_MAP_FD,          /* value: the map's descriptor */
+	CELLOS_BPF_MAP_MEMORY = BPF_PSEUDO_MAP_VALUE /* value: that of an array with one element */
 };
 
 struct cellos_bpf_symbol {
@@ -53,29 +52,31 @@ struct cellos_bpf_symbol {
 	uint64_t value;
 };
 
-struct cellos_bpf_load {
-	const struct cellos_bpf_program *program;
-	const char *name; /* at most 15 of [A-Za-z0-9_.], for people who list programs */
-	enum bpf_prog_type type;
-	enum bpf_attach_type attach; /* 0 where the type has none */
-	const struct cellos_bpf_symbol *symbols;
-	size_t symbol_count;
-};
-
 /* The program's descriptor; -ENOEXEC: none inside; -ENOENT: a symbol is not in the list; -ENOSYS: a
-   kernel without bpf(2); or what the kernel says. */
-CELLOS_MUST_CHECK int cellos_bpf_load(const struct cellos_bpf_load *load);
-/* A link lasts as long as its descriptor, or until cellos_bpf_link_detach. */
+   kernel without bpf(2); or what the kernel says. `attach` is 0 where the type has none. */
+CELLOS_MUST_CHECK int cellos_bpf_load(const struct cellos_bpf_program *program,
+				      enum bpf_prog_type type, enum bpf_attach_type attach,
+				      const struct cellos_bpf_symbol *symbols, size_t count);
+/* A link lasts as long as its descriptor. */
 CELLOS_MUST_CHECK int cellos_bpf_link_cgroup(int program, int cgroup, enum bpf_attach_type attach);
 CELLOS_MUST_CHECK int cellos_bpf_link_raw_tracepoint(int program, const char *tracepoint);
-/* Only a cgroup's link can be detached so; others end with their descriptor. */
-void cellos_bpf_link_detach(int link);
 /* Returns when no program that was detached before the call still runs anywhere. */
 void cellos_bpf_settle(void);
 
-/* The root of the cgroup2 hierarchy as an O_PATH descriptor, without a mount point; *whole is false
-   when a cgroup namespace hides the true root, and only its part is seen. */
-CELLOS_MUST_CHECK int cellos_bpf_cgroup_root(bool *whole);
+/* ---- where the agent is --------------------------------------------------------------------- */
+
+/* The root of a file system of this type ("cgroup2", "proc") as an O_PATH descriptor: mounted where
+   nobody else sees it, for nobody need have mounted one. */
+CELLOS_MUST_CHECK int cellos_bpf_mount(const char *type);
+
+/* Which PID namespace the agent is in: BPF programs see the numbers of the initial one, and the
+   agent reports its own. For the constants pid_ns_device and pid_ns_inode (bpf/program.h). */
+struct cellos_pid_view {
+	uint64_t device; /* 0: numbers cannot be translated */
+	uint64_t inode;  /* 0: the initial one */
+};
+
+void cellos_pid_view_look(struct cellos_pid_view *view);
 
 /* ---- maps ----------------------------------------------------------------------------------- */
 
@@ -87,32 +88,25 @@ void cellos_bpf_memory_unmap(void *memory, uint32_t bytes);
 
 /* ---- ring ----------------------------------------------------------------------------------- */
 
-/* Of a longer record only this much is handed out whole when it crosses the ring's end. */
-#define CELLOS_BPF_RECORD_BYTES 256u
-
-/* Mapped once and not twice as the kernel would allow: half the resident memory, and a record that
-   crosses the end costs a copy. */
 struct cellos_bpf_ring {
 	int fd;         /* owned; -1 when closed. poll(2) says readable when anything is there */
 	uint32_t bytes; /* a power of two */
-	uint64_t *consumer;  /* a page, ours to write */
-	const char *records; /* a page with the kernel's own position, then the records */
+	uint64_t *consumer;       /* a page, ours to write */
+	const uint64_t *producer; /* a page with the kernel's own position, then */
+	const char *records;      /* what it has written; twice, so that none crosses the end */
 };
 
 /* `bytes`: a power of two, and whole pages. */
 CELLOS_MUST_CHECK int cellos_bpf_ring_open(struct cellos_bpf_ring *ring, const char *name,
 					   uint32_t bytes);
 void cellos_bpf_ring_close(struct cellos_bpf_ring *ring);
-/* Bytes that wait there now, headers included. */
-uint64_t cellos_bpf_ring_used(const struct cellos_bpf_ring *ring);
 
-/* `record` is not aligned and the callee's until it returns. */
+/* `record` is aligned to 8 bytes, in the ring itself, and the callee's until it returns. */
 typedef void (*cellos_bpf_take)(void *context, const void *record, size_t length);
 
 /*
  * Hands out what was there when the call began, up to the first record that is still being written;
- * discarded ones are passed over. Returns the bytes done with, 0 when there was nothing to do. A
- * length that no record can have ends the round: -EBADMSG, and all that was there is passed over.
+ * discarded ones are passed over. Returns the bytes done with, 0 when there was nothing to do.
  */
 CELLOS_MUST_CHECK int64_t cellos_bpf_ring_read(struct cellos_bpf_ring *ring, cellos_bpf_take take,
 					       void *context);

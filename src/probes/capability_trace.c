@@ -29,7 +29,6 @@
 
 #include "capability_bpf.h"
 #include "capability_symbols.h"
-#include "pid_view.h"
 #include "probe_util.h"
 
 /* 40 bytes a denial, so about 1600 of them, each of another process or capability than any in the
@@ -398,24 +397,15 @@ static int load(const struct capability_trace *trace, const struct cellos_bpf_pr
 		{"events", CELLOS_BPF_MAP, (uint64_t)trace->ring.fd},
 		{"shared", CELLOS_BPF_MAP_MEMORY, (uint64_t)trace->shared_fd},
 		{"fold", CELLOS_BPF_MAP_MEMORY, (uint64_t)trace->fold_fd},
-		{"pid_mode", CELLOS_BPF_CONSTANT,
-		 known->view.mode == CELLOS_PID_VIEW_NESTED ? CAPABILITY_PID_TRANSLATED
-							    : CAPABILITY_PID_INITIAL},
 		{"pid_ns_device", CELLOS_BPF_CONSTANT, known->view.device},
 		{"pid_ns_inode", CELLOS_BPF_CONSTANT, known->view.inode},
 		{"agent_pid", CELLOS_BPF_CONSTANT, known->agent_pid},
 		{"agent_tgid", CELLOS_BPF_CONSTANT, trace->shared->self.tgid},
 		{"cred_offset", CELLOS_BPF_CONSTANT, known->cred_offset},
 	};
-	const struct cellos_bpf_load request = {
-		.program = program,
-		.name = "cellos_denied",
-		.type = BPF_PROG_TYPE_RAW_TRACEPOINT,
-		.symbols = symbols,
-		.symbol_count = sizeof(symbols) / sizeof(symbols[0]),
-	};
 
-	return cellos_bpf_load(&request);
+	return cellos_bpf_load(program, BPF_PROG_TYPE_RAW_TRACEPOINT, 0, symbols,
+			       sizeof(symbols) / sizeof(symbols[0]));
 }
 
 /* The program lives as long as its link. */
@@ -513,7 +503,7 @@ int cellos_capability_trace_open(struct capability_trace *trace, struct cellos_p
 	status->exactness = findings.exact ? "exact" : "inferred";
 	status->kernel_bytes =
 		RING_BYTES + sizeof(struct capability_shared) + sizeof(struct capability_fold);
-	if (known.view.mode == CELLOS_PID_VIEW_NESTED)
+	if (known.view.inode != 0)
 		numbers = "pid 0 for processes of other PID namespaces";
 	cellos_probe_why(status, "%s%s%s", findings.doubt,
 			 findings.doubt[0] != '\0' && numbers[0] != '\0' ? "; " : "", numbers);

@@ -13,10 +13,9 @@
  * AF_UNSPEC (a disconnect), an address too short for its family, a stream that is connected
  * already.
  *
- * The reader: while attempts come in, it takes them in bulk, once per --coalesce-ms, and nobody
- * wakes it. When they cease it says so in the shared page and sleeps; the next attempt wakes it,
- * and that one alone pays for a wake-up. Folds that go on and on wake it once a second. An idle
- * machine wakes it never.
+ * The reader: while attempts come in, it takes them in bulk, once per --coalesce-ms. When there are
+ * none it sleeps; the next attempt wakes it, and that one alone pays for a wake-up. What is counted
+ * wakes nobody: it is looked at once a second, as often as the host is told.
  *
  * Threads: the probe's own; arm and disarm on the main thread, before and after it. The programs
  * run in the workload's context and share the ring and one page with it.
@@ -25,14 +24,13 @@
  * Refuses to: alter or hold up a connect; know where it goes.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "bpf_load.h"
 #include "connect_bpf.h"
-#include "connect_record.h"
 #include "connect_shared.h"
-#include "pid_view.h"
 #include "probe_tables.h"
 #include "probe_util.h"
 
@@ -43,35 +41,19 @@
 #define SEEN_ENTRIES 4096u
 /* An element of a hash table that forgets: its links, key and value, and its share of the buckets;
    the kernel's own structures and, on each processor, lists of free elements come on top. */
-#define SEEN_ENTRY_BYTES 96u
-#define KERNEL_EXTRA_BYTES (64u * 1024u)
+#define KERNEL_BYTES (RING_BYTES + SEEN_ENTRIES * 96u + 64u * 1024u)
 
-/* In the ring: a header of 8 bytes, and the record. */
-#define RECORD_BYTES (BPF_RINGBUF_HDR_SZ + sizeof(struct connect_record))
+/* The first two are for connect, the others for datagrams. */
+static const enum bpf_attach_type hooks[] = {BPF_CGROUP_INET4_CONNECT, BPF_CGROUP_INET6_CONNECT,
+					     BPF_CGROUP_UDP4_SENDMSG, BPF_CGROUP_UDP6_SENDMSG};
 
-#define HOOKS 4
-
-/* One number for both sides. */
-_Static_assert((int)CONNECT_PID_INITIAL == (int)CELLOS_PID_VIEW_INITIAL &&
-		       (int)CONNECT_PID_TRANSLATED == (int)CELLOS_PID_VIEW_NESTED &&
-		       (int)CONNECT_PID_UNKNOWN == (int)CELLOS_PID_VIEW_UNKNOWN,
-	       "the constant pid_mode");
-
-enum connect_stat { STAT_ATTEMPTS, STAT_ROUNDS, STAT_RING_PEAK, STAT_MALFORMED };
+enum { HOOKS = sizeof(hooks) / sizeof(hooks[0]), SEEN = HOOKS, SHARED, DESCRIPTORS };
 
 struct connect_state {
 	struct cellos_bpf_ring ring;   /* owned */
-	int links[HOOKS];              /* owned; -1 */
-	int shared_fd, seen_fd;        /* owned; -1 */
-	struct connect_shared *shared; /* owned mapping of shared_fd */
+	struct connect_shared *shared; /* owned mapping */
+	int fds[DESCRIPTORS];          /* owned; -1: a link for each hook, and two maps */
 	uint64_t lost, folded;         /* as told to the lane */
-	uint64_t ring_peak;
-};
-
-/* What a round of reading works for. */
-struct taking {
-	struct cellos_probe_env *env;
-	uint64_t malformed;
 };
 
 static size_t connect_state_bytes(const struct cellos_probe_options *options)
@@ -82,128 +64,59 @@ static size_t connect_state_bytes(const struct cellos_probe_options *options)
 
 /* ---- reading -------------------------------------------------------------------------------- */
 
-static void take_record(void *context, const void *bytes, size_t length)
+static void take_record(void *opaque, const void *bytes, size_t length)
 {
-	struct taking *taking = context;
-	struct cellos_raw_event event;
+	const struct connect_record *record = bytes;
 
-	if (cellos_connect_record(bytes, length, &event) == 0)
-		(void)cellos_lane_submit(taking->env->lane, &event);
-	else
-		taking->malformed++;
+	(void)length; /* nothing else is in there */
+	cellos_probe_emit(opaque, CELLOS_SOURCE_NET_CONNECT_ATTEMPTED, record->pid, record->comm,
+			  strnlen(record->comm, sizeof(record->comm)), record->monotonic_ns);
 }
 
-/* Bytes of the ring that were taken. A record nobody can read is an attempt that was lost in the
-   kernel: the sum still holds. */
-static uint64_t take_records(struct connect_state *state, struct cellos_probe_env *env)
+/* True when there were records. */
+static bool take_all(struct connect_state *state, struct cellos_probe_env *env)
 {
-	struct taking taking = {.env = env};
-	uint64_t used = cellos_bpf_ring_used(&state->ring);
-	int64_t done = cellos_bpf_ring_read(&state->ring, take_record, &taking);
+	int64_t taken = cellos_bpf_ring_read(&state->ring, take_record, env);
+	uint64_t lost = 0, folded = 0;
 
-	if (used > state->ring_peak)
-		cellos_probe_stat_set(env, STAT_RING_PEAK, state->ring_peak = used);
-	taking.malformed += done < 0;
-	if (taking.malformed > 0) {
-		cellos_lane_count(env->lane, CELLOS_DROP_KERNEL, taking.malformed);
-		cellos_probe_stat_add(env, STAT_MALFORMED, taking.malformed);
-	}
-	cellos_probe_stat_add(env, STAT_ROUNDS, 1);
-	return done < 0 ? used : (uint64_t)done;
-}
-
-static bool tell(struct cellos_probe_env *env, enum cellos_drop_reason reason, uint64_t *told,
-		 uint64_t now)
-{
-	uint64_t more = now - *told;
-
-	if (more > 0)
-		cellos_lane_count(env->lane, reason, more);
-	*told = now;
-	return more > 0;
-}
-
-/* True when a counter has moved. */
-static bool take_counters(struct connect_state *state, struct cellos_probe_env *env)
-{
-	uint64_t attempts = 0, lost = 0, folded = 0;
-	bool moved;
-
-	/* Each slot only grows, and one that moves just now is seen the next time. The order is for
-	   lie_down, who must not look before it has said so. */
+	/* Relaxed: each only grows, and one that moves just now is seen the next time. */
 	for (unsigned at = 0; at < CONNECT_SLOTS; at++) {
-		const struct connect_slot *slot = &state->shared->slots[at];
+		const __u64 *slot = state->shared->slots[at];
 
-		attempts += __atomic_load_n(&slot->attempts, __ATOMIC_SEQ_CST);
-		lost += __atomic_load_n(&slot->lost, __ATOMIC_SEQ_CST);
-		folded += __atomic_load_n(&slot->folded, __ATOMIC_SEQ_CST);
+		lost += __atomic_load_n(&slot[CONNECT_LOST], __ATOMIC_RELAXED);
+		folded += __atomic_load_n(&slot[CONNECT_FOLDED], __ATOMIC_RELAXED);
 	}
-	cellos_probe_stat_set(env, STAT_ATTEMPTS, attempts);
-	moved = tell(env, CELLOS_DROP_KERNEL, &state->lost, lost);
-	moved |= tell(env, CELLOS_DROP_SUPPRESSED, &state->folded, folded);
-	return moved;
-}
-
-static void set_asleep(struct connect_state *state, uint32_t woken_by)
-{
-	/* Sequentially consistent, as the look at ring and counters that follows; a program writes
-	   there before it looks at the word. So an attempt is either seen now or sees that we
-	   sleep. (An exchange, for TSan knows no fences.) */
-	(void)__atomic_exchange_n(&state->shared->asleep, woken_by, __ATOMIC_SEQ_CST);
-}
-
-/* Until when to sleep; 0: not at all, something came meanwhile. Counters that move (`moved`) may
-   move on: then a look a second has to do for them. */
-static uint64_t lie_down(struct connect_state *state, struct cellos_probe_env *env, bool moved)
-{
-	set_asleep(state, CONNECT_WAKE_BY_RECORD | (moved ? 0 : CONNECT_WAKE_BY_FOLD));
-	if (cellos_bpf_ring_used(&state->ring) > 0 || (!moved && take_counters(state, env))) {
-		set_asleep(state, 0);
-		return 0;
-	}
-	return moved ? cellos_probe_now() + CELLOS_NS_PER_S : UINT64_MAX;
-}
-
-/* Lets records gather, or only looks. False: stop. */
-static bool gather(const struct cellos_probe_env *env, uint64_t linger_ns)
-{
-	uint64_t deadline = linger_ns == 0 ? 0 : cellos_probe_now() + linger_ns;
-
-	return cellos_probe_wait(env->stop_fd, -1, deadline) != CELLOS_WAIT_STOP;
+	cellos_lane_count(env->lane, CELLOS_DROP_KERNEL, lost - state->lost);
+	cellos_lane_count(env->lane, CELLOS_DROP_SUPPRESSED, folded - state->folded);
+	state->lost = lost;
+	state->folded = folded;
+	return taken > 0;
 }
 
 static void read_until_stop(struct connect_state *state, struct cellos_probe_env *env)
 {
-	const uint64_t coalesce = env->options->coalesce_ms * CELLOS_NS_PER_MS;
+	/* Never none: what a program was preempted in the midst of writing is readable, and cannot
+	   be taken. */
+	const uint64_t linger =
+		(env->options->coalesce_ms > 0 ? env->options->coalesce_ms : 1) * CELLOS_NS_PER_MS;
 	enum cellos_wait_result result = CELLOS_WAIT_DEADLINE;
-	uint64_t linger = 0;
 
-	while (result != CELLOS_WAIT_STOP && gather(env, linger)) {
-		uint64_t taken = take_records(state, env);
-		bool moved = take_counters(state, env);
-		/* Where two came within a round more are likely: no sleep, and no wake-up. */
-		uint64_t deadline = taken > RECORD_BYTES ? 0 : lie_down(state, env, moved);
+	while (result != CELLOS_WAIT_STOP) {
+		bool busy = take_all(state, env) || result == CELLOS_WAIT_READABLE;
 
-		linger = coalesce;
-		if (deadline == 0) {
-			/* There, and not to be taken: a program was preempted while it wrote. */
-			if (taken == 0 && linger == 0)
-				linger = CELLOS_NS_PER_MS;
-			continue;
-		}
-		result = cellos_probe_wait(env->stop_fd, state->ring.fd, deadline);
-		set_asleep(state, 0);
-		if (result == CELLOS_WAIT_DEADLINE)
-			linger = 0;
+		/* While it is busy others gather, and wake nobody. */
+		result = cellos_probe_wait(env->stop_fd, busy ? -1 : state->ring.fd,
+					   cellos_probe_now() + (busy ? linger : CELLOS_NS_PER_S));
 	}
 }
 
-static void detach(struct connect_state *state)
+static void close_all(struct connect_state *state, unsigned count)
 {
-	for (unsigned at = 0; at < HOOKS; at++)
-		if (state->links[at] >= 0)
-			cellos_bpf_link_detach(state->links[at]);
-	cellos_bpf_settle();
+	for (unsigned at = 0; at < count; at++) {
+		if (state->fds[at] >= 0)
+			close(state->fds[at]);
+		state->fds[at] = -1;
+	}
 }
 
 static void connect_run(void *opaque, struct cellos_probe_env *env)
@@ -211,120 +124,76 @@ static void connect_run(void *opaque, struct cellos_probe_env *env)
 	struct connect_state *state = opaque;
 
 	if (state->ring.fd < 0) {
-		while (cellos_probe_wait(env->stop_fd, -1, UINT64_MAX) != CELLOS_WAIT_STOP)
-			;
+		(void)cellos_probe_wait(env->stop_fd, -1, UINT64_MAX);
 		return;
 	}
 	read_until_stop(state, env);
 	/* No attempt is seen after this; what was is still ours to tell. */
-	detach(state);
-	while (take_records(state, env) > 0)
-		;
-	(void)take_counters(state, env);
+	close_all(state, HOOKS);
+	cellos_bpf_settle();
+	(void)take_all(state, env);
 }
 
 /* ---- arming --------------------------------------------------------------------------------- */
 
-static int load(const struct connect_state *state, const struct cellos_pid_view *pids,
-		const struct cellos_bpf_program *program, const char *name,
-		enum bpf_attach_type attach)
+/* One hook: its program lives as long as its link. */
+static int attach(struct connect_state *state, const struct cellos_pid_view *pids, unsigned hook,
+		  int root, const char **what)
 {
 	const struct cellos_bpf_symbol symbols[] = {
 		{"events", CELLOS_BPF_MAP, (uint64_t)state->ring.fd},
-		{"seen", CELLOS_BPF_MAP, (uint64_t)state->seen_fd},
-		{"shared", CELLOS_BPF_MAP_MEMORY, (uint64_t)state->shared_fd},
-		{"pid_mode", CELLOS_BPF_CONSTANT, pids->mode},
+		{"seen", CELLOS_BPF_MAP, (uint64_t)state->fds[SEEN]},
+		{"shared", CELLOS_BPF_MAP_MEMORY, (uint64_t)state->fds[SHARED]},
 		{"pid_ns_device", CELLOS_BPF_CONSTANT, pids->device},
 		{"pid_ns_inode", CELLOS_BPF_CONSTANT, pids->inode},
 	};
-	const struct cellos_bpf_load request = {
-		.program = program,
-		.name = name,
-		.type = BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
-		.attach = attach,
-		.symbols = symbols,
-		.symbol_count = sizeof(symbols) / sizeof(symbols[0]),
-	};
+	int program = cellos_bpf_load(hook < 2 ? &connect_bpf_connect : &connect_bpf_datagram,
+				      BPF_PROG_TYPE_CGROUP_SOCK_ADDR, hooks[hook], symbols,
+				      sizeof(symbols) / sizeof(symbols[0]));
 
-	return cellos_bpf_load(&request);
-}
-
-static const struct hook {
-	const struct cellos_bpf_program *program;
-	const char *name;
-	enum bpf_attach_type attach;
-} hooks[HOOKS] = {
-	{&connect_bpf_connect, "cellos_connect4", BPF_CGROUP_INET4_CONNECT},
-	{&connect_bpf_connect, "cellos_connect6", BPF_CGROUP_INET6_CONNECT},
-	{&connect_bpf_datagram, "cellos_sendmsg4", BPF_CGROUP_UDP4_SENDMSG},
-	{&connect_bpf_datagram, "cellos_sendmsg6", BPF_CGROUP_UDP6_SENDMSG},
-};
-
-/* One hook: its program lives as long as its link. *what is set when it fails. */
-static int attach_hook(struct connect_state *state, struct cellos_pid_view *pids, unsigned at,
-		       int root, const char **what)
-{
-	const struct hook *hook = &hooks[at];
-	int program;
-
-	*what = "load the program";
-	program = load(state, pids, hook->program, hook->name, hook->attach);
-	if (program == -EINVAL && pids->mode == CELLOS_PID_VIEW_NESTED) {
-		/* Before 6.10 such a program may not translate; a wrong number is worse than none.
-		 */
-		pids->mode = CELLOS_PID_VIEW_UNKNOWN;
-		program = load(state, pids, hook->program, hook->name, hook->attach);
-	}
+	*what = "load the program (CONFIG_CGROUP_BPF, Linux 5.8)";
 	if (program < 0)
 		return program;
 	*what = "attach to the cgroup root";
-	state->links[at] = cellos_bpf_link_cgroup(program, root, hook->attach);
+	state->fds[hook] = cellos_bpf_link_cgroup(program, root, hooks[hook]);
 	close(program);
-	return state->links[at] < 0 ? state->links[at] : 0;
+	return state->fds[hook];
 }
 
-static int attach_all(struct connect_state *state, struct cellos_pid_view *pids, bool *whole,
-		      const char **what)
+/* -errno, and *what could not be done; what is open by then is for disarm. Else *scope says what of
+   the machine is not seen. */
+static int open_all(struct connect_state *state, struct cellos_pid_view *pids, const char **scope,
+		    const char **what)
 {
-	int result = 0, root;
+	int ring = cellos_bpf_ring_open(&state->ring, "cellos_connect", RING_BYTES);
+	int seen = cellos_bpf_map("cellos_seen", BPF_MAP_TYPE_LRU_HASH, 2 * sizeof(uint64_t),
+				  sizeof(uint64_t), SEEN_ENTRIES, 0);
+	int shared = cellos_bpf_memory("cellos_connect", sizeof(*state->shared),
+				       (void **)&state->shared);
+	int root, result = 0;
 
+	state->fds[SEEN] = seen;
+	state->fds[SHARED] = shared;
+	*what = "use bpf(2) (CONFIG_BPF_SYSCALL)";
+	if (ring < 0 || seen < 0 || shared < 0)
+		return ring < 0 ? ring : seen < 0 ? seen : shared;
 	*what = "reach the cgroup2 hierarchy";
-	root = cellos_bpf_cgroup_root(whole);
+	root = cellos_bpf_mount("cgroup2");
 	if (root < 0)
 		return root;
-	for (unsigned at = 0; at < HOOKS && result == 0; at++)
-		result = attach_hook(state, pids, at, root, what);
+	/* Every cgroup but the true root has this file. */
+	if (faccessat(root, "cgroup.type", F_OK, 0) == 0)
+		*scope = "only cgroups below this cgroup namespace's root";
+	for (unsigned hook = 0; hook < HOOKS && result >= 0; hook++) {
+		result = attach(state, pids, hook, root, what);
+		if (result == -EINVAL && pids->device != 0) {
+			/* Before 6.10 it may not translate; a wrong number is worse than none. */
+			pids->device = 0;
+			result = attach(state, pids, hook, root, what);
+		}
+	}
 	close(root);
 	return result;
-}
-
-static int open_maps(struct connect_state *state, const char **what)
-{
-	void *shared = NULL;
-	int result;
-
-	*what = "use bpf(2)";
-	state->shared_fd =
-		cellos_bpf_memory("cellos_connect", sizeof(struct connect_shared), &shared);
-	if (state->shared_fd < 0)
-		return state->shared_fd;
-	state->shared = shared;
-	*what = "make a ring";
-	result = cellos_bpf_ring_open(&state->ring, "cellos_connect", RING_BYTES);
-	if (result < 0)
-		return result;
-	*what = "make a table";
-	state->seen_fd =
-		cellos_bpf_map("cellos_seen", BPF_MAP_TYPE_LRU_HASH,
-			       sizeof(struct connect_seen_key), sizeof(uint64_t), SEEN_ENTRIES, 0);
-	return state->seen_fd < 0 ? state->seen_fd : 0;
-}
-
-static void close_fd(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
 }
 
 static void connect_disarm(void *opaque, struct cellos_probe_env *env)
@@ -332,91 +201,64 @@ static void connect_disarm(void *opaque, struct cellos_probe_env *env)
 	struct connect_state *state = opaque;
 
 	(void)env;
-	for (unsigned at = 0; at < HOOKS; at++)
-		close_fd(&state->links[at]);
+	close_all(state, DESCRIPTORS);
 	cellos_bpf_ring_close(&state->ring);
-	close_fd(&state->seen_fd);
-	cellos_bpf_memory_unmap(state->shared, sizeof(struct connect_shared));
+	cellos_bpf_memory_unmap(state->shared, sizeof(*state->shared));
 	state->shared = NULL;
-	close_fd(&state->shared_fd);
 }
 
-/* The kernel has no such thing, or this build: nothing that the user could have had. */
+/* The kernel has no such thing: nothing that the user could have had. */
 static bool is_absent(int error)
 {
-	return error == -ENOSYS || error == -ENODEV || error == -EINVAL || error == -ENOEXEC ||
-	       error == -EOPNOTSUPP;
+	return error == -ENOSYS || error == -ENODEV || error == -EINVAL || error == -EOPNOTSUPP;
 }
 
-static void explain(struct cellos_probe_status *status, const char *what, int error)
+static void try_bpf(struct connect_state *state, struct cellos_probe_env *env,
+		    struct cellos_probe_status *status)
 {
-	if (error == -ENOEXEC)
-		cellos_probe_why(status, "built without clang: no BPF programs inside");
-	else if (error == -ENOSYS)
-		cellos_probe_why(status, "no bpf(2) in this kernel (CONFIG_BPF_SYSCALL)");
-	else if (error == -EINVAL && strstr(what, "program") != NULL)
-		cellos_probe_why(status,
-				 "cannot %s: this kernel lacks CONFIG_CGROUP_BPF or is "
-				 "older than 5.12",
-				 what);
-	else
-		cellos_probe_why(status, "cannot %s: %s", what, strerror(-error));
-}
+	const char *what = "", *scope = "", *numbers;
+	struct cellos_pid_view pids;
+	int result;
 
-static void explain_view(struct cellos_probe_status *status, const struct cellos_pid_view *pids,
-			 bool whole)
-{
-	const char *scope = whole ? "" : "only cgroups below this cgroup namespace's root; ";
-
-	if (pids->mode == CELLOS_PID_VIEW_NESTED)
-		cellos_probe_why(status, "%spid 0 for processes of other PID namespaces", scope);
-	else if (pids->mode == CELLOS_PID_VIEW_UNKNOWN)
-		cellos_probe_why(status, "%spid always 0: this kernel does not translate it here",
-				 scope);
-	else if (!whole)
-		cellos_probe_why(status, "only cgroups below this cgroup namespace's root");
+	cellos_pid_view_look(&pids);
+	result = open_all(state, &pids, &scope, &what);
+	if (result < 0) {
+		connect_disarm(state, env);
+		status->failed |= !is_absent(result);
+		cellos_probe_why(status, "cannot %s: %s", what, strerror(-result));
+		return;
+	}
+	*status = (struct cellos_probe_status){.armed = true,
+					       .surface = "bpf",
+					       .exactness = "exact",
+					       .kernel_bytes = KERNEL_BYTES};
+	numbers = pids.inode == 0    ? ""
+		  : pids.device != 0 ? "pid 0 for processes of other PID namespaces"
+				     : "pid always 0: this kernel does not translate it here";
+	cellos_probe_why(status, "%s%s%s", scope, *scope && *numbers ? "; " : "", numbers);
 }
 
 static void connect_arm(void *opaque, struct cellos_probe_env *env,
 			struct cellos_probe_status *status)
 {
+	const enum cellos_connect_choice choice = env->options->connect;
 	struct connect_state *state = opaque;
-	struct cellos_pid_view pids;
-	const char *what = "";
-	bool whole = true;
-	int result;
 
-	*status = (struct cellos_probe_status){.surface = "none", .exactness = "none"};
-	*state = (struct connect_state){.ring = {.fd = -1}, .shared_fd = -1, .seen_fd = -1};
-	for (unsigned at = 0; at < HOOKS; at++)
-		state->links[at] = -1;
-	if (env->options->connect == CELLOS_CONNECT_NONE) {
+	*state = (struct connect_state){.ring = {.fd = -1}, .fds = {-1, -1, -1, -1, -1, -1}};
+	*status = (struct cellos_probe_status){
+		.surface = "none", .exactness = "none", .failed = choice == CELLOS_CONNECT_BPF};
+	if (choice == CELLOS_CONNECT_NONE)
 		cellos_probe_why(status, "--connect none");
-		return;
-	}
-	result = connect_bpf_connect.insn_count == 0 ? -ENOEXEC : open_maps(state, &what);
-	if (result == 0) {
-		cellos_pid_view_look(&pids);
-		result = attach_all(state, &pids, &whole, &what);
-	}
-	if (result < 0) {
-		connect_disarm(state, env);
-		status->failed = env->options->connect == CELLOS_CONNECT_BPF || !is_absent(result);
-		explain(status, what, result);
-		return;
-	}
-	status->armed = true;
-	status->surface = "bpf";
-	status->exactness = "exact";
-	status->kernel_bytes = RING_BYTES + SEEN_ENTRIES * SEEN_ENTRY_BYTES + KERNEL_EXTRA_BYTES;
-	explain_view(status, &pids, whole);
+	else if (connect_bpf_connect.insn_count == 0)
+		cellos_probe_why(status, "built without clang: no BPF programs inside");
+	else
+		try_bpf(state, env, status);
 }
 
 const struct cellos_probe cellos_probe_connect = {
 	.name = "connect",
 	.help = "attempted network connections, by BPF",
 	.lane = CELLOS_LANE_NET,
-	.stat_names = {"attempts", "rounds", "ring_peak", "malformed"},
 	.state_bytes = connect_state_bytes,
 	.arm = connect_arm,
 	.run = connect_run,

@@ -19,15 +19,6 @@ uint64_t cellos_probe_now(void)
 	return (uint64_t)now.tv_sec * CELLOS_NS_PER_S + (uint64_t)now.tv_nsec;
 }
 
-static struct timespec time_left(uint64_t deadline_ns)
-{
-	uint64_t now = deadline_ns == 0 ? 0 : cellos_probe_now();
-	uint64_t left = deadline_ns > now ? deadline_ns - now : 0;
-
-	return (struct timespec){.tv_sec = (time_t)(left / CELLOS_NS_PER_S),
-				 .tv_nsec = (long)(left % CELLOS_NS_PER_S)};
-}
-
 enum cellos_wait_result cellos_probe_wait(int stop_fd, int fd, uint64_t deadline_ns)
 {
 	return cellos_probe_wait_either(stop_fd, fd, -1, deadline_ns);
@@ -42,19 +33,21 @@ enum cellos_wait_result cellos_probe_wait_either(int stop_fd, int fd, int other_
 		{.fd = other_fd, .events = POLLIN},
 	};
 
-	for (;;) {
-		struct timespec left = time_left(deadline_ns);
-		int ready = ppoll(fds, 3, deadline_ns == UINT64_MAX ? NULL : &left, NULL);
+	int ready;
 
-		if (ready == 0)
-			return CELLOS_WAIT_DEADLINE;
-		if (ready < 0 && errno == EINTR)
-			continue;
-		/* A poll that cannot be had would fail again at once: end rather than spin. */
-		if (ready < 0 || fds[0].revents != 0)
-			return CELLOS_WAIT_STOP;
-		return CELLOS_WAIT_READABLE;
-	}
+	do {
+		const uint64_t now = cellos_probe_now();
+		const uint64_t left =
+			deadline_ns > now ? deadline_ns - now : 0; /* never: centuries */
+		const struct timespec wait = {.tv_sec = (time_t)(left / CELLOS_NS_PER_S),
+					      .tv_nsec = (long)(left % CELLOS_NS_PER_S)};
+
+		ready = ppoll(fds, 3, &wait, NULL);
+	} while (ready < 0 && errno == EINTR);
+	/* A poll that cannot be had would fail again at once: end rather than spin. */
+	if (ready < 0 || fds[0].revents != 0)
+		return CELLOS_WAIT_STOP;
+	return ready == 0 ? CELLOS_WAIT_DEADLINE : CELLOS_WAIT_READABLE;
 }
 
 void cellos_probe_emit(struct cellos_probe_env *env, enum cellos_probe_source source, uint32_t pid,

@@ -72,9 +72,8 @@ static void loopback_up(void)
 
 void corner_enter(void)
 {
-	bool whole;
 
-	top = cellos_bpf_cgroup_root(&whole);
+	top = cellos_bpf_mount("cgroup2");
 	RIG_CHECK(top >= 0);
 	sweep();
 	snprintf(name, sizeof(name), PREFIX "%d", (int)getpid());

@@ -61,8 +61,10 @@ class Embed(unittest.TestCase):
             self.assertEqual(words["first"][int(at)] & 0xff, 0x18)
             self.assertEqual(words["first"][int(at) + 1], 0)
         self.assertEqual(words["second"], [0x00001234000000b4, 0x95])
-        self.assertIn(f"x_bpf_first_words, x_bpf_first_relocs, {len(words['first'])}, 3}}", header)
-        self.assertIn("x_bpf_second_words, NULL, 2, 0}", header)
+        self.assertIn('"cellos_first", x_bpf_first_words, x_bpf_first_relocs, '
+                      f'{len(words["first"])}}}', header)
+        self.assertIn('"cellos_second", x_bpf_second_words, x_bpf_second_relocs, 2}', header)
+        self.assertRegex(header, r"x_bpf_second_relocs\[\] = \{\s*\{0, 0\},\s*\}")
 
     def test_nothing_to_embed_gives_the_same_names(self):
         header, _ = self.embed("", "first", "second")

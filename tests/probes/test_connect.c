@@ -26,9 +26,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "connect_record.h"
 #include "connect_rig.h"
-#include "connect_shared.h"
 
 #ifndef IPPROTO_MPTCP
 #define IPPROTO_MPTCP 262
@@ -412,7 +410,6 @@ static void try_ways(const struct way *list, size_t count, uint32_t coalesce_ms)
 	rig_stop(&rig);
 	cr_assert(rig_dropped(&rig, CELLOS_DROP_KERNEL) == 0);
 	cr_assert(rig_dropped(&rig, CELLOS_DROP_SUPPRESSED) == folds);
-	cr_assert(rig_stat(&rig, "malformed") == 0);
 	rig_free(&rig);
 }
 
@@ -566,68 +563,4 @@ Test(connect, a_socket_that_is_shared)
 	rig_stop(&rig);
 	cr_assert(rig.count == 2 && rig_dropped(&rig, CELLOS_DROP_SUPPRESSED) == 2);
 	rig_free(&rig);
-}
-
-/* ---- records -------------------------------------------------------------------------------- */
-
-static struct connect_record sound_record(void)
-{
-	return (struct connect_record){.monotonic_ns = 0x0123456789abcdef,
-				       .pid = 0xfedcba98,
-				       .kind = CONNECT_KIND_CONNECT,
-				       .comm = "name"};
-}
-
-Test(record, sound_ones)
-{
-	for (uint32_t kind = 1; kind <= 2; kind++)
-		for (size_t length = 0; length <= 16; length++) {
-			struct connect_record record = sound_record();
-			struct cellos_raw_event event;
-			size_t kept = length < 15 ? length : 15;
-
-			record.kind = kind;
-			memset(record.comm, 0, sizeof(record.comm));
-			memset(record.comm, 0xff, length);
-			cr_assert(cellos_connect_record(&record, sizeof(record), &event) == 0);
-			cr_assert(event.monotonic_ns == record.monotonic_ns);
-			cr_assert(event.pid == record.pid && event.source == ATTEMPTED);
-			cr_assert(event.comm_len == kept && event.comm[15] == 0);
-			cr_assert(memcmp(event.comm, record.comm, kept) == 0);
-			for (size_t at = kept; at < 16; at++)
-				cr_assert(event.comm[at] == 0);
-			cr_assert(event.reserved[0] == 0 && event.reserved[1] == 0);
-		}
-}
-
-/* Each in memory of just its length, so that a sanitizer sees a byte too many. */
-Test(record, of_every_other_length)
-{
-	for (size_t length = 0; length <= 300; length++) {
-		struct cellos_raw_event event = {.pid = 7}, before = event;
-		struct connect_record record = sound_record();
-		char *bytes = malloc(length);
-
-		cr_assert(length == 0 || bytes != NULL);
-		for (size_t at = 0; at < length; at++)
-			bytes[at] = ((char *)&record)[at % sizeof(record)];
-		if (length != sizeof(record)) {
-			cr_assert(cellos_connect_record(bytes, length, &event) == -EINVAL);
-			cr_assert(memcmp(&event, &before, sizeof(event)) == 0);
-		}
-		free(bytes);
-	}
-}
-
-Test(record, of_every_other_kind)
-{
-	static const uint32_t kinds[] = {0, 3, 4, 0x01000000, 0x02000000, 0x80000001, UINT32_MAX};
-
-	for (size_t at = 0; at < sizeof(kinds) / sizeof(kinds[0]); at++) {
-		struct connect_record record = sound_record();
-		struct cellos_raw_event event;
-
-		record.kind = kinds[at];
-		cr_assert(cellos_connect_record(&record, sizeof(record), &event) == -EINVAL);
-	}
 }

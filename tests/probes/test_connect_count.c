@@ -3,7 +3,7 @@
 
 /*
  * The connect probe's account: attempts = events + lost + folded, to the last one, whoever is slow.
- * And its sleep: an idle machine never wakes it, a fold does.
+ * And its sleep: an idle machine has it look once a second.
  *
  * Threads: the test's, the probe's, and children or threads that attempt; each Criterion test is a
  * process of its own, in a corner of its own (corner.h).
@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -28,6 +29,9 @@ __attribute__((constructor)) static void need(void)
 TestSuite(connect, .init = connect_init, .fini = connect_fini);
 
 /* ---- floods --------------------------------------------------------------------------------- */
+
+/* In a full ring. */
+#define RING_RECORDS (262144u / 40u)
 
 #define CHILDREN 2
 #define ATTEMPTS 20500u
@@ -107,8 +111,6 @@ static void check_flood(struct rig *rig)
 	rig_stop(rig);
 	cr_assert(accounted(rig) == ATTEMPTS, "%llu of %u", (unsigned long long)accounted(rig),
 		  ATTEMPTS);
-	cr_assert(rig_stat(rig, "attempts") == ATTEMPTS);
-	cr_assert(rig_stat(rig, "malformed") == 0);
 }
 
 Test(connect, all_of_them_three_times)
@@ -153,7 +155,7 @@ Test(connect, a_reader_that_comes_late)
 	rig_start(&rig);
 	check_flood(&rig);
 	cr_assert(rig_dropped(&rig, CELLOS_DROP_KERNEL) > 0);
-	cr_assert(rig_stat(&rig, "ring_peak") > 200000);
+	cr_assert(rig.count == RING_RECORDS);
 	rig_free(&rig);
 }
 
@@ -170,26 +172,55 @@ Test(connect, a_queue_nobody_drains)
 	rig_free(&rig);
 }
 
+/* Counts in shared memory what it is about to do, and what it has done. */
+struct tally {
+	_Atomic uint64_t begun, ended;
+};
+
+static _Noreturn void be_a_storm(struct tally *tally, int fd)
+{
+	union address sink = address4("127.0.0.1", port_sink);
+
+	rig_die_with_parent();
+	for (;;) {
+		atomic_fetch_add(&tally->begun, 1);
+		RIG_CHECK(try_connect(fd, sink) == 0);
+		atomic_fetch_add(&tally->ended, 1);
+	}
+}
+
 /* A storm does not keep it from stopping, whether it lets records gather or not; and after the stop
-   nothing is left that the ring or the page still has to tell. */
+   nothing is left that the ring or the page still has to tell. The storm is older than the links:
+   its copies of them would keep them. */
 Test(connect, stopped_in_a_storm)
 {
 	for (uint32_t coalesce_ms = 0; coalesce_ms <= 5; coalesce_ms += 5) {
+		struct tally *tally = mmap(NULL, sizeof(*tally), PROT_READ | PROT_WRITE,
+					   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		int fd = socket_of(AF_INET, SOCK_DGRAM, 0);
+		uint64_t unseen, least;
 		struct rig rig;
 		pid_t child;
 
-		connect_begin(&rig, coalesce_ms, 1048576);
+		cr_assert(tally != MAP_FAILED);
 		child = fork();
 		cr_assert(child >= 0);
 		if (child == 0)
-			be_a_child(UINT32_MAX);
+			be_a_storm(tally, fd);
+		unseen = atomic_load(&tally->ended);
+		connect_begin(&rig, coalesce_ms, 1048576);
+		least = atomic_load(&tally->begun);
 		while (rig.count < 20000)
 			rig_pump(&rig, rig_now() + 1000000);
+		least = atomic_load(&tally->ended) - least;
 		cr_assert(rig_stop(&rig) < 500000000);
-		cr_assert(accounted(&rig) == rig_stat(&rig, "attempts"));
+		cr_assert(accounted(&rig) >= least);
+		cr_assert(accounted(&rig) <= atomic_load(&tally->begun) - unseen);
 		rig_kill(child);
 		rig_reap(child);
 		rig_free(&rig);
+		munmap(tally, sizeof(*tally));
+		close(fd);
 	}
 }
 
@@ -306,7 +337,7 @@ Test(connect, a_busy_socket_stays_known)
 Test(connect, a_lost_first_is_told_later)
 {
 	struct cellos_probe_options options = rig_options();
-	const size_t held = 262144 / 40; /* records in a full ring */
+	const size_t held = RING_RECORDS;
 	union address sink;
 	struct rig rig;
 	int fd;
@@ -333,7 +364,7 @@ Test(connect, a_lost_first_is_told_later)
 
 /* ---- sleep ---------------------------------------------------------------------------------- */
 
-/* Until its thread has gone to sleep without looking again for longer than it ever looks. */
+/* Until its thread does no more than look once a second. */
 static uint64_t until_asleep(struct rig *rig)
 {
 	uint64_t switches, deadline = rig_now() + RIG_PATIENCE_MS * 1000000ull;
@@ -344,14 +375,13 @@ static uint64_t until_asleep(struct rig *rig)
 		cr_assert(rig_now() < deadline, "it does not go to sleep");
 		switches = rig_voluntary_switches(rig);
 		rig_pump(rig, rig_now() + 1300000000);
-	} while (rig_voluntary_switches(rig) != switches);
-	return switches;
+	} while (rig_voluntary_switches(rig) - switches > 2);
+	return rig_voluntary_switches(rig);
 }
 
-Test(connect, idle_and_woken_by_a_fold)
+Test(connect, idle_and_told_of_a_fold)
 {
 	union address sink;
-	uint64_t switches;
 	struct rig rig;
 	int fd;
 
@@ -361,10 +391,14 @@ Test(connect, idle_and_woken_by_a_fold)
 	cr_assert(try_send(fd, sink) == 0);
 	cr_assert(rig_until(&rig, ATTEMPTED, (uint32_t)getpid(), 1));
 	for (unsigned round = 1; round <= 2; round++) {
-		switches = until_asleep(&rig);
+		uint64_t begin;
+
+		(void)until_asleep(&rig);
+		begin = rig_now();
 		cr_assert(try_send(fd, sink) == 0);
 		cr_assert(rig_until_dropped(&rig, CELLOS_DROP_SUPPRESSED, round));
-		cr_assert(rig_voluntary_switches(&rig) > switches);
+		/* It looks once a second; the rest is for a machine that is busy otherwise. */
+		cr_assert(rig_now() - begin < 1500000000);
 	}
 	cr_assert(rig.count == 1);
 	rig_free(&rig);
@@ -389,7 +423,7 @@ Test(connect, folds_wake_seldom)
 		cr_assert(try_send(fd, sink) == 0);
 	cr_assert(rig_until_dropped(&rig, CELLOS_DROP_SUPPRESSED, 10000));
 	seconds = (rig_now() - begin) / 1000000000 + 1;
-	/* The first wake, its gathering, and one look a second. */
+	/* One look a second. */
 	cr_assert(rig_voluntary_switches(&rig) - before <= 3 + seconds, "%llu switches",
 		  (unsigned long long)(rig_voluntary_switches(&rig) - before));
 	rig_free(&rig);

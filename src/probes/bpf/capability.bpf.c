@@ -32,19 +32,6 @@ CELLOS_BPF_INLINE struct capability_slot *slot(void)
 	return &shared.slots[bpf_get_smp_processor_id() & (CAPABILITY_SLOTS - 1)];
 }
 
-CELLOS_BPF_INLINE __u32 guest_pid(__u32 tgid)
-{
-	struct bpf_pidns_info info;
-
-	if (CELLOS_BPF_READ_CONSTANT(pid_mode) == CAPABILITY_PID_INITIAL)
-		return tgid;
-	if (bpf_get_ns_current_pid_tgid(CELLOS_BPF_READ_CONSTANT(pid_ns_device),
-					CELLOS_BPF_READ_CONSTANT(pid_ns_inode), &info,
-					sizeof(info)) == 0)
-		return info.tgid;
-	return 0;
-}
-
 /* ---- finding out ---------------------------------------------------------------------------- */
 
 /* The agent has just changed its credentials, so that their address is in its task exactly twice,
@@ -57,7 +44,7 @@ CELLOS_BPF_PROGRAM(learn)(struct bpf_raw_tracepoint_args *context)
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
 
 	if ((__s32)context->args[ARG_RESULT] == 0 ||
-	    guest_pid(tgid) != CELLOS_BPF_READ_CONSTANT(agent_pid))
+	    cellos_bpf_guest_pid(tgid) != CELLOS_BPF_READ_CONSTANT(agent_pid))
 		return 0;
 	shared.self.tgid = tgid;
 	shared.self.cred = context->args[ARG_CRED];
@@ -206,7 +193,7 @@ CELLOS_BPF_INLINE void report(__u32 tgid, __u32 capability)
 		return;
 	}
 	record->monotonic_ns = now;
-	record->pid = guest_pid(tgid);
+	record->pid = cellos_bpf_guest_pid(tgid);
 	record->capability = capability;
 	bpf_get_current_comm(record->comm, sizeof(record->comm));
 	if (__sync_val_compare_and_swap(place.word, place.before, place.after) == place.before) {

@@ -22,13 +22,9 @@
 #define CAPABILITY_TASK_BYTES 8192u
 #define CAPABILITY_TASK_PIECE 2048u
 
-/* Constant "pid_mode"; "pid_ns_device" and "pid_ns_inode" name the agent's PID namespace, and
-   "agent_pid" is its number there. What `learn` finds out become constants of `denied`:
-   "agent_tgid", and "cred_offset" in bytes. */
-enum capability_pid_mode {
-	CAPABILITY_PID_INITIAL = 0, /* the agent is in the initial PID namespace */
-	CAPABILITY_PID_TRANSLATED   /* the number in the agent's namespace, or 0 */
-};
+/* Constants: "pid_ns_device" and "pid_ns_inode" name the agent's PID namespace, and "agent_pid" is
+   its number there. What `learn` finds out become constants of `denied`: "agent_tgid", and
+   "cred_offset" in bytes. */
 
 /* A function on the stack, and what it says about the check below it. Both masks are zero for a
    refusal: a caller that asks without audit and fails the call. Addresses are in the kernel's half;

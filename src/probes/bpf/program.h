@@ -26,21 +26,12 @@
 		cellos_value;                                                                      \
 	})
 
-/* Using the result makes it the fetching form, which the kernel orders fully, on every machine and
-   in the interpreter: what follows cannot be seen before the addition. */
-#define CELLOS_BPF_ADD_ORDERED(pointer, more)                                                      \
-	do {                                                                                       \
-		__u64 cellos_before = __sync_fetch_and_add(pointer, more);                         \
-		__asm__ volatile("" : : "r"(cellos_before));                                       \
-	} while (0)
-
 #define CELLOS_BPF_HELPER(result, name, ...)                                                       \
 	static result (*const bpf_##name)(__VA_ARGS__) = (void *)BPF_FUNC_##name
 
 CELLOS_BPF_HELPER(void *, map_lookup_elem, void *map, const void *key);
 CELLOS_BPF_HELPER(long, map_update_elem, void *map, const void *key, const void *value,
 		  __u64 flags);
-CELLOS_BPF_HELPER(long, map_delete_elem, void *map, const void *key);
 CELLOS_BPF_HELPER(__u64, ktime_get_ns, void);
 CELLOS_BPF_HELPER(__u32, get_smp_processor_id, void);
 CELLOS_BPF_HELPER(__u64, get_current_pid_tgid, void);
@@ -52,5 +43,20 @@ CELLOS_BPF_HELPER(long, get_ns_current_pid_tgid, __u64 device, __u64 inode,
 CELLOS_BPF_HELPER(void *, ringbuf_reserve, void *ring, __u64 bytes, __u64 flags);
 CELLOS_BPF_HELPER(void, ringbuf_submit, void *record, __u64 flags);
 CELLOS_BPF_HELPER(void, ringbuf_discard, void *record, __u64 flags);
+
+/* The current process's number as the agent knows it: the initial namespace's, which `tgid` is, or
+   the agent's own, or 0 where it has none there or the kernel cannot tell. */
+CELLOS_BPF_INLINE __u32 cellos_bpf_guest_pid(__u32 tgid)
+{
+	const __u64 device = CELLOS_BPF_READ_CONSTANT(pid_ns_device);
+	const __u64 inode = CELLOS_BPF_READ_CONSTANT(pid_ns_inode);
+	struct bpf_pidns_info info;
+
+	if (inode == 0)
+		return tgid;
+	if (device != 0 && bpf_get_ns_current_pid_tgid(device, inode, &info, sizeof(info)) == 0)
+		return info.tgid;
+	return 0;
+}
 
 #endif
