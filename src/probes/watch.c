@@ -144,12 +144,8 @@ static bool mark(int fd, unsigned flags, uint64_t mask, const char *path)
    marked inode, and the next look finds one or the other missing. */
 static int add_to_fanotify(int fd, const char *path, uint32_t mask, uint64_t *inode)
 {
-	struct {
-		fsid_t fs;
-		alignas(struct file_handle)
-			uint8_t room[sizeof(struct file_handle) + MAX_HANDLE_SZ];
-	} id;
-	struct file_handle *handle = (struct file_handle *)id.room;
+	alignas(struct file_handle) uint8_t id[WATCH_ID_HEAD_BYTES + MAX_HANDLE_SZ];
+	struct file_handle *handle = (struct file_handle *)(id + sizeof(fsid_t));
 	struct statfs status;
 	int mount, fresh;
 
@@ -162,8 +158,8 @@ static int add_to_fanotify(int fd, const char *path, uint32_t mask, uint64_t *in
 	fresh = !mark(fd, FAN_MARK_REMOVE, FAN_CLOSE_NOWRITE, path);
 	if (!mark(fd, FAN_MARK_ADD, mask | FAN_ONDIR | FAN_EVENT_ON_CHILD, path))
 		return -errno;
-	id.fs = status.f_fsid;
-	*inode = watch_record_inode(&id, WATCH_ID_HEAD_BYTES + handle->handle_bytes);
+	memcpy(id, &status.f_fsid, sizeof(fsid_t));
+	*inode = watch_record_inode(id, WATCH_ID_HEAD_BYTES + handle->handle_bytes);
 	return fresh;
 }
 
@@ -222,8 +218,7 @@ static uint32_t kinds_for(struct watch_state *state, struct watched *watched,
 	if (watched->self != 0 && (watched->self == record->dir || watched->self == record->self))
 		kinds = record->mask & (ENTRIES | CONTENT);
 	if (entries != 0 && watched->parent != 0 && watched->parent == record->dir &&
-	    strlen(watched->name) == record->name_len &&
-	    memcmp(watched->name, record->name, record->name_len) == 0) {
+	    strcmp(watched->name, record->name) == 0) {
 		watched->told = state->look_now = true;
 		kinds |= entries;
 	}
@@ -257,7 +252,7 @@ static bool take_some(struct watch_state *state, struct cellos_probe_env *env, u
 
 	for (ssize_t at = 0; at < got; at += taken) {
 		/* What a record that means nothing comes to, for the rest is lost with it. */
-		struct watch_record record = {.mask = IN_Q_OVERFLOW};
+		struct watch_record record = {.name = "", .mask = IN_Q_OVERFLOW};
 
 		taken = surfaces[by].parse(state->records + at, (size_t)(got - at), &record);
 		if (taken < 0)
@@ -324,7 +319,8 @@ static int look_at(struct watch_state *state, struct watched *watched)
 	/* The directory first, so that what arrives in between is not missed. */
 	watched->parent = 0;
 	if (stat(watched->path, &status) < 0 || !S_ISDIR(status.st_mode)) {
-		(void)snprintf(folder, sizeof(folder), "%.*s", len, len > 0 ? watched->path : ".");
+		(void)snprintf(folder, sizeof(folder), "%.*s%s", len, watched->path,
+			       len > 0 ? "" : ".");
 		(void)hold(state, folder, ENTRIES | HINTS, &watched->parent);
 	}
 	result = hold(state, watched->path, ENTRIES | CONTENT | HINTS, &watched->self);

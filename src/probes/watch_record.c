@@ -50,8 +50,7 @@ static ssize_t take_piece(const uint8_t *at, size_t left, struct watch_record *r
 	if (kind == FAN_EVENT_INFO_TYPE_DFID_NAME) {
 		room = piece.head.len - sizeof(piece) - piece.handle_bytes;
 		record->name = (const char *)at + piece.head.len - room;
-		record->name_len = strnlen(record->name, room);
-		if (record->name_len == room)
+		if (memchr(record->name, 0, room) == NULL)
 			return -EINVAL;
 	}
 	return piece.head.len;
@@ -88,10 +87,10 @@ ssize_t watch_record_inotify(const uint8_t *buffer, size_t len, struct watch_rec
 	if (len < sizeof(head))
 		return -EINVAL;
 	memcpy(&head, buffer, sizeof(head));
-	if (head.len > len - sizeof(head))
+	if (head.len > len - sizeof(head) ||
+	    (head.len > 0 && memchr(buffer + sizeof(head), 0, head.len) == NULL))
 		return -EINVAL;
 	*out = (struct watch_record){.dir = (uint32_t)head.wd, .mask = head.mask};
-	out->name = (const char *)buffer + sizeof(head);
-	out->name_len = strnlen(out->name, head.len);
+	out->name = head.len > 0 ? (const char *)buffer + sizeof(head) : "";
 	return (ssize_t)(sizeof(head) + head.len);
 }

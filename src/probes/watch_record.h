@@ -26,10 +26,9 @@
 struct watch_record {
 	uint64_t dir;     /* where the name stands, or a directory itself; inotify's only one */
 	uint64_t self;    /* what has changed, unless a directory; 0: not told, here and above */
-	const char *name; /* in dir; need not end in a NUL */
-	size_t name_len;
-	uint32_t mask; /* of IN_ bits; fanotify's are the same */
-	uint32_t pid;  /* a thread group; 0: the kernel does not tell */
+	const char *name; /* in dir; terminated, never NULL */
+	uint32_t mask;    /* of IN_ bits; fanotify's are the same */
+	uint32_t pid;     /* a thread group; 0: the kernel does not tell */
 };
 
 /* The bytes that the record takes (> 0), or -EINVAL: where the next one begins is not known. */

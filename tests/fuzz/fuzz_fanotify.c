@@ -3,8 +3,8 @@
 
 /*
  * fanotify's records, and inotify's, any bytes, one after the other as the probe takes them. Beside
- * not reading outside: a record is within its buffer, its name is within the record, and a refusal
- * leaves the result alone.
+ * not reading outside: a record is within its buffer, its name ends within the record, and a
+ * refusal leaves the result alone.
  */
 #include <errno.h>
 #include <string.h>
@@ -19,9 +19,8 @@ static void check(const struct watch_record *record, const uint8_t *at, size_t t
 	const uint8_t *name = (const uint8_t *)record->name;
 
 	FUZZ_CHECK(record->pid <= INT32_MAX);
-	FUZZ_CHECK(memchr(name, 0, record->name_len) == NULL);
-	if (record->name_len > 0)
-		FUZZ_CHECK(name >= at && name + record->name_len <= at + taken);
+	if (record->name[0] != '\0')
+		FUZZ_CHECK(name >= at && name + strlen(record->name) < at + taken);
 }
 
 static void take_all(parser *parse, const uint8_t *data, size_t size)

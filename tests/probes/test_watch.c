@@ -616,3 +616,47 @@ Test(watch, a_fifo)
 	cr_assert(rig_stops_promptly(&w.rig));
 	rig_free(&w.rig);
 }
+
+/* The directory of a name without one is where the agent was started. */
+Test(watch, a_name_alone)
+{
+	struct watching w;
+
+	cr_assert(chdir(base) == 0);
+	touch("f");
+	begin(&w, "f");
+	cr_assert(unlink("f") == 0);
+	expect(&w, 0, 2); /* by the inode, and by the directory */
+	touch("f");
+	expect_rearmed(&w, 1);
+	rig_free(&w.rig);
+	cr_assert(chdir("/") == 0);
+}
+
+/* Both declared: the directory is watched for itself and for the file's name, and as the one it
+   loses nothing by the other. */
+Test(watch, a_directory_and_a_file_in_it)
+{
+	struct watching w;
+	char names[2][160];
+	const char *paths[2] = {names[0], names[1]};
+
+	mkdir(at("d"), 0755);
+	touch(at("d/f"));
+	touch(at("d/beside"));
+	snprintf(names[0], sizeof(names[0]), "%s", at("d"));
+	snprintf(names[1], sizeof(names[1]), "%s", at("d/f"));
+	prepare(&w, 2, paths, 1024);
+	rig_arm(&w.rig);
+	cr_assert(rig_stat(&w.rig, "watched") == 2);
+	rig_start(&w.rig);
+	append(at("d/beside"));
+	expect(&w, 0, 1);
+	cr_assert(rename(at("d/beside"), at("d/f")) == 0);
+	/* Out of one name, into the other, the old inode's last attribute change; inotify tells of
+	   the new one's watch by the same record that tells of its name. */
+	cr_assert(rig_until_stat(&w.rig, "rearmed", 1));
+	cr_assert(rig_dropped(&w.rig, CELLOS_DROP_OVERFLOW) == 1);
+	expect(&w, 1, 3);
+	rig_free(&w.rig);
+}
