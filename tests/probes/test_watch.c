@@ -11,6 +11,7 @@
  * Refuses to: wait for time to pass where something can be waited for.
  */
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -31,10 +32,12 @@
 #ifdef WATCH_BY_FANOTIFY
 #define BY_FANOTIFY 1
 #define SURFACE "fanotify"
+#define MARK "fanotify ino:"
 #define KERNEL_RECORD_BYTES 512
 #else
 #define BY_FANOTIFY 0
 #define SURFACE "inotify"
+#define MARK "inotify wd:"
 #define KERNEL_RECORD_BYTES 288
 #endif
 #define QUEUE_LIMIT "/proc/sys/fs/" SURFACE "/max_queued_events"
@@ -658,5 +661,69 @@ Test(watch, a_directory_and_a_file_in_it)
 	cr_assert(rig_until_stat(&w.rig, "rearmed", 1));
 	cr_assert(rig_dropped(&w.rig, CELLOS_DROP_OVERFLOW) == 1);
 	expect(&w, 1, 3);
+	rig_free(&w.rig);
+}
+
+/* Each name in its own directory, though the other is listened to as well. */
+Test(watch, the_same_name_elsewhere)
+{
+	struct watching w;
+	char names[2][160];
+	const char *paths[2] = {names[0], names[1]};
+
+	mkdir(at("p"), 0755);
+	mkdir(at("q"), 0755);
+	touch(at("p/f"));
+	snprintf(names[0], sizeof(names[0]), "%s", at("p/f"));
+	snprintf(names[1], sizeof(names[1]), "%s", at("q/g"));
+	prepare(&w, 2, paths, 1024);
+	rig_arm(&w.rig);
+	rig_start(&w.rig);
+	touch(at("q/f"));
+	append(at("p/f"));
+	expect(&w, 0, 1);
+	touch(at("q/g"));
+	expect(&w, 1, 1);
+	rig_free(&w.rig);
+}
+
+/* Of all descriptors of this process that are of the surface. */
+static unsigned count_marks(void)
+{
+	DIR *folder = opendir("/proc/self/fdinfo");
+	struct dirent *entry;
+	unsigned marks = 0;
+
+	cr_assert(folder != NULL);
+	while ((entry = readdir(folder)) != NULL) {
+		char path[300], line[512];
+		FILE *file;
+
+		snprintf(path, sizeof(path), "/proc/self/fdinfo/%s", entry->d_name);
+		file = fopen(path, "re");
+		while (file != NULL && fgets(line, sizeof(line), file) != NULL)
+			marks += strncmp(line, MARK, strlen(MARK)) == 0;
+		if (file != NULL)
+			fclose(file);
+	}
+	closedir(folder);
+	return marks;
+}
+
+/* What no path leads to any more is watched no more. */
+Test(watch, a_file_moved_away)
+{
+	uint64_t deadline = rig_now() + RIG_PATIENCE_MS * 1000000ull;
+	struct watching w;
+
+	touch(at("f"));
+	begin(&w, at("f"));
+	cr_assert(count_marks() == 2, "the file and its directory");
+	cr_assert(rename(at("f"), at("gone")) == 0);
+	touch(at("f"));
+	expect_rearmed(&w, 1);
+	while (count_marks() != 2 && rig_now() < deadline)
+		rig_pump(&w.rig, rig_now() + 1000000);
+	cr_assert(count_marks() == 2);
 	rig_free(&w.rig);
 }
