@@ -239,8 +239,9 @@ Test(watch, a_file_renamed_over)
 		expect(&w, before, 1);
 	}
 	cr_assert(rig_now() - begun < 2500000000, "a record told of each, no need to wait");
-	/* For each round the old inode's last attribute change, the new watch, the append. */
-	cr_assert(fired(&w) == 15, "%zu events", fired(&w));
+	/* For each round the directory's account and the append; and the old inode's last attribute
+	   change, unless the kernel was late with it and the path was another inode already. */
+	cr_assert(fired(&w) >= 10 && fired(&w) <= 15, "%zu events", fired(&w));
 	rig_free(&w.rig);
 }
 
@@ -656,11 +657,11 @@ Test(watch, a_directory_and_a_file_in_it)
 	append(at("d/beside"));
 	expect(&w, 0, 1);
 	cr_assert(rename(at("d/beside"), at("d/f")) == 0);
-	/* Out of one name, into the other, the old inode's last attribute change; inotify tells of
-	   the new one's watch by the same record that tells of its name. */
+	/* Out of one name, into the other; the old inode's last attribute change may come too late.
+	 */
 	cr_assert(rig_until_stat(&w.rig, "rearmed", 1));
 	cr_assert(rig_dropped(&w.rig, CELLOS_DROP_OVERFLOW) == 1);
-	expect(&w, 1, 3);
+	cr_assert(rig_until(&w.rig, FIRED, (uint32_t)getpid(), 3) && fired(&w) <= 4);
 	rig_free(&w.rig);
 }
 
