@@ -2,32 +2,90 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Declared paths: which kernel surface watches each, and what came of it. fanotify where the file
- * system lets it, for it knows who did it; inotify as the floor.
+ * Declared paths, not recursive: what each leads to is watched by the best kernel surface that
+ * takes it: fanotify, which tells who did it and takes only file systems that can name their
+ * inodes, or inotify. So is, unless the path is a directory, the directory that its name stands in,
+ * for changes of that name.
  *
- * The kernel merges records, so there is at least one event per kind of change since the last read,
- * and no more is promised.
+ * A record is one event for each kind of change that it tells. (Events of one record do not differ,
+ * so they have no order.) The kernel merges records, so there is at least one event per kind since
+ * the last read, and no more is promised.
  *
- * A watch sits on an inode, a declaration names a path. Whenever a record hints that the two have
- * parted, and once a second anyway, each path is looked at. Another inode than before means that
- * the path was unwatched for a while: one occasion under `o`, and one event, unless a record of
- * its directory has been told already.
+ * A watch sits on an inode, a declaration names a path. When a record hints that the two have
+ * parted, and once a second anyway, each path is looked at: its watch is asked for again, which
+ * tells whether that is another inode than before. Then the path was unwatched for a while: one
+ * occasion under `o`, and one event, unless the directory has told of it already.
+ *
+ * An inode that no path leads to can keep fanotify's mark, and cannot be named any more to take it
+ * away. So once a second, if need be, the whole group is replaced by a new one.
+ *
+ * The name of a process is read as soon as a record comes; nobody waits for us. One that had ended
+ * before is told without a name. Whom the kernel does not tell, the agent stands for.
  *
  * Threads: the probe's own; arm and disarm on the main thread, before and after it.
  * Invariants: a path is watched, or looked for once a second; without paths the thread never wakes.
- * Refuses to: open or read a declared file.
+ * Refuses to: open or read a declared file; guess a name; take by fanotify what has no file handle
+ * (overlay, proc, sys, ramfs), whatever the kernel would let us mark there.
  */
-#include "watch.h"
-
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fanotify.h>
+#include <stdalign.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "probe_tables.h"
 #include "probe_util.h"
-#include "proc_parse.h"
+#include "watch_record.h"
+
+/* The entries of a directory; what is in a file; hints that a path may lead elsewhere now. Both
+   surfaces use the same bits. */
+#define ENTRIES (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO)
+#define CONTENT (IN_MODIFY | IN_ATTRIB)
+#define HINTS (IN_DELETE_SELF | IN_MOVE_SELF)
+/* Hints that come unasked: records, and hints with them, were lost; a mount is gone. */
+#define UNASKED (IN_Q_OVERFLOW | IN_UNMOUNT)
+
+/* Reads in a row before stop and the look are due again: more than the default queue holds, with
+   the longest names. */
+#define MAX_READS 128
+/* Processes whose names are known for the time of one wake-up. */
+#define ACTORS 16
+/* Instead of a descriptor or -errno. */
+#define NOT_WANTED (-4096)
+
+enum watch_stat { STAT_WATCHED, STAT_REARMED, STAT_OVERFLOWS };
+
+struct watched {
+	const char *path; /* borrowed from the options */
+	const char *name; /* its last part, in path */
+	uint64_t self;    /* the inode that it leads to, if watched; else 0 */
+	uint64_t parent;  /* the directory that the name stands in, the same */
+	bool gap_counted; /* it is there, cannot be watched, and `o` says so already */
+	bool told;        /* its directory told of another inode, and that went out as an event */
+};
+
+/* The best first. */
+enum { FANOTIFY, INOTIFY, SURFACES };
+
+struct watch_state {
+	int fds[SURFACES]; /* owned; -errno: not to be had; NOT_WANTED */
+	int refusal;       /* of the surface that would have been better than the last one, or 0 */
+	bool look_now;
+	bool strays; /* fanotify's marks may be left on inodes that no path leads to any more */
+	struct cellos_raw_event agent;          /* an event but for its time: who did it */
+	struct cellos_raw_event actors[ACTORS]; /* by pid; one chases out the other */
+	size_t count;
+	struct watched paths[CELLOS_PROBE_MAX_PATHS];
+	uint8_t records[65536];
+};
 
 static size_t watch_state_bytes(const struct cellos_probe_options *options)
 {
@@ -35,57 +93,181 @@ static size_t watch_state_bytes(const struct cellos_probe_options *options)
 	return sizeof(struct watch_state);
 }
 
-/* ---- for the surfaces ----------------------------------------------------------------------- */
+static ssize_t read_file(const char *path, char *text, size_t room)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t got = fd < 0 ? -1 : read(fd, text, room);
 
-void watch_fire(struct cellos_probe_env *env, const struct watch_actor *actor, uint64_t now)
+	if (fd >= 0)
+		close(fd);
+	return got;
+}
+
+/* ---- the surfaces --------------------------------------------------------------------------- */
+
+/* FAN_UNLIMITED_MARKS needs CAP_SYS_ADMIN, without which pids would be withheld; with it, nobody
+   who uses up root's marks can blind us. How many there are is ours to bound.
+   Not libc's calls: musl's header lacks the flags, and the kernel's own clashes with it. */
+static int open_fanotify(void)
+{
+	long fd = syscall(SYS_fanotify_init,
+			  FAN_CLASS_NOTIF | FAN_REPORT_FID | FAN_REPORT_DFID_NAME | FAN_CLOEXEC |
+				  FAN_NONBLOCK | FAN_UNLIMITED_MARKS,
+			  O_RDONLY);
+
+	return fd < 0 ? -errno : (int)fd;
+}
+
+static int open_inotify(void)
+{
+	int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+/* All that the choice allows. False: nothing. */
+static bool open_surfaces(struct watch_state *state, enum cellos_watch_choice choice)
+{
+	int *fds = state->fds;
+
+	fds[FANOTIFY] = choice == CELLOS_WATCH_INOTIFY ? NOT_WANTED : open_fanotify();
+	fds[INOTIFY] = choice == CELLOS_WATCH_FANOTIFY ? NOT_WANTED : open_inotify();
+	return fds[FANOTIFY] >= 0 || fds[INOTIFY] >= 0;
+}
+
+static bool mark(int fd, unsigned flags, uint64_t mask, const char *path)
+{
+	return syscall(SYS_fanotify_mark, fd, flags, mask, AT_FDCWD, path) == 0;
+}
+
+/* Should the path lead elsewhere between two of these calls, then the number is not that of the
+   marked inode, and the next look finds one or the other missing. */
+static int add_to_fanotify(int fd, const char *path, uint32_t mask, uint64_t *inode)
+{
+	alignas(struct file_handle) uint8_t id[WATCH_ID_HEAD_BYTES + MAX_HANDLE_SZ];
+	struct file_handle *handle = (struct file_handle *)(id + sizeof(fsid_t));
+	struct statfs status;
+	int mount, fresh;
+
+	handle->handle_bytes = MAX_HANDLE_SZ;
+	if (statfs(path, &status) < 0 ||
+	    name_to_handle_at(AT_FDCWD, path, handle, &mount, AT_SYMLINK_FOLLOW) < 0)
+		return -errno;
+	/* Never asked for: to take it away changes nothing, and fails where there is no mark. (A
+	   file system that was away and came back has the same inodes and no marks.) */
+	fresh = !mark(fd, FAN_MARK_REMOVE, FAN_CLOSE_NOWRITE, path);
+	if (!mark(fd, FAN_MARK_ADD, mask | FAN_ONDIR | FAN_EVENT_ON_CHILD, path))
+		return -errno;
+	memcpy(id, &status.f_fsid, sizeof(fsid_t));
+	*inode = watch_record_inode(id, WATCH_ID_HEAD_BYTES + handle->handle_bytes);
+	return fresh;
+}
+
+/* The kernel answers with the same number if and only if the path leads to the watched inode. */
+static int add_to_inotify(int fd, const char *path, uint32_t mask, uint64_t *inode)
+{
+	int wd = inotify_add_watch(fd, path, mask | IN_MASK_ADD);
+
+	*inode = wd < 0 ? 0 : (uint64_t)wd;
+	return wd < 0 ? -errno : 0;
+}
+
+static const struct surface {
+	/* Asks for more about what a path leads to, and tells its number. 1: it was not watched
+	   before (inotify says so by the number); 0; -errno. */
+	int (*add)(int fd, const char *path, uint32_t mask, uint64_t *inode);
+	ssize_t (*parse)(const uint8_t *buffer, size_t len, struct watch_record *out);
+	const char *queue_limit; /* how many records the kernel keeps */
+	uint32_t record_bytes;   /* what one takes at most, with handles, name and slab */
+} surfaces[SURFACES] = {
+	{add_to_fanotify, watch_record_fanotify, "/proc/sys/fs/fanotify/max_queued_events", 512},
+	{add_to_inotify, watch_record_inotify, "/proc/sys/fs/inotify/max_queued_events", 32 + 256},
+};
+
+/* ---- records -------------------------------------------------------------------------------- */
+
+static const struct cellos_raw_event *who(struct watch_state *state, uint32_t pid)
+{
+	struct cellos_raw_event *actor = &state->actors[pid % ACTORS];
+	char path[32];
+	ssize_t got;
+
+	if (pid == 0)
+		return &state->agent;
+	if (actor->pid != pid) {
+		snprintf(path, sizeof(path), "/proc/%u/comm", pid);
+		got = read_file(path, actor->comm, sizeof(actor->comm));
+		actor->pid = pid;
+		actor->comm_len = got > 0 ? (uint8_t)(got - 1) : 0; /* less the line's end */
+	}
+	return actor;
+}
+
+static void fire(struct cellos_probe_env *env, const struct cellos_raw_event *actor)
 {
 	cellos_probe_emit(env, CELLOS_SOURCE_FS_INOTIFY_FIRED, actor->pid, actor->comm,
-			  actor->comm_len, now);
+			  actor->comm_len, cellos_probe_now());
 }
 
-void watch_overflow(struct watch_state *state, struct cellos_probe_env *env)
+/* What a record means to one path, as kinds of change. */
+static uint32_t kinds_for(struct watch_state *state, struct watched *watched,
+			  const struct watch_record *record)
 {
-	cellos_lane_count(env->lane, CELLOS_DROP_OVERFLOW, 1);
-	cellos_probe_stat_add(env, STAT_OVERFLOWS, 1);
-	state->look_now = true; /* a hint may have been among the lost */
-}
+	uint32_t kinds = 0, entries = record->mask & ENTRIES;
 
-const char *watch_parent(struct watch_state *state, const struct watched *watched)
-{
-	size_t len;
-
-	if (watched->name == NULL)
-		return NULL;
-	len = (size_t)(watched->name - watched->path);
-	if (len == 0)
-		return ".";
-	if (len >= sizeof(state->parent))
-		return NULL;
-	memcpy(state->parent, watched->path, len);
-	state->parent[len] = '\0';
-	return state->parent;
-}
-
-bool watch_is_name(const struct watched *watched, const char *name, size_t len)
-{
-	return watched->name != NULL && watched->name_len == len &&
-	       memcmp(watched->name, name, len) == 0;
-}
-
-uint64_t watch_queue_limit(const char *file)
-{
-	char text[32];
-	uint64_t number = WATCH_DEFAULT_QUEUED_EVENTS;
-	int fd = open(file, O_RDONLY | O_CLOEXEC);
-
-	if (fd >= 0) {
-		ssize_t got = read(fd, text, sizeof(text));
-
-		if (got < 0 || cellos_proc_parse_number(text, (size_t)got, &number) != 0)
-			number = WATCH_DEFAULT_QUEUED_EVENTS;
-		close(fd);
+	if (watched->self != 0 && (watched->self == record->dir || watched->self == record->self))
+		kinds = record->mask & (ENTRIES | CONTENT);
+	if (entries != 0 && watched->parent != 0 && watched->parent == record->dir &&
+	    strcmp(watched->name, record->name) == 0) {
+		watched->told = state->look_now = true;
+		kinds |= entries;
 	}
-	return number;
+	return kinds;
+}
+
+static void take_record(struct watch_state *state, struct cellos_probe_env *env,
+			const struct watch_record *record)
+{
+	uint32_t kinds = 0;
+
+	if ((record->mask & IN_Q_OVERFLOW) != 0) {
+		cellos_lane_count(env->lane, CELLOS_DROP_OVERFLOW, 1);
+		cellos_probe_stat_add(env, STAT_OVERFLOWS, 1);
+	}
+	state->look_now |= (record->mask & (HINTS | UNASKED)) != 0;
+	for (size_t at = 0; at < state->count; at++)
+		kinds |= kinds_for(state, &state->paths[at], record);
+	/* To fanotify a directory in a watched one tells of itself by its own number, without the
+	   parent's. We hear of it only because we watch the parent. */
+	if (kinds == 0 && (record->mask & IN_ISDIR) != 0 && watch_record_is_digest(record->dir))
+		kinds = record->mask & CONTENT;
+	for (; kinds != 0; kinds &= kinds - 1)
+		fire(env, who(state, record->pid));
+}
+
+/* One read. It fails when there is nothing, or no such surface; nothing else has been seen. */
+static bool take_some(struct watch_state *state, struct cellos_probe_env *env, unsigned by, int fd)
+{
+	ssize_t got = read(fd, state->records, sizeof(state->records)), taken;
+
+	for (ssize_t at = 0; at < got; at += taken) {
+		/* What a record that means nothing comes to, for the rest is lost with it. */
+		struct watch_record record = {.name = "", .mask = IN_Q_OVERFLOW};
+
+		taken = surfaces[by].parse(state->records + at, (size_t)(got - at), &record);
+		if (taken < 0)
+			taken = got - at;
+		take_record(state, env, &record);
+	}
+	return got > 0;
+}
+
+static void take(struct watch_state *state, struct cellos_probe_env *env)
+{
+	for (unsigned by = 0; by < SURFACES; by++)
+		for (unsigned reads = 0; reads < MAX_READS; reads++)
+			if (!take_some(state, env, by, state->fds[by]))
+				break;
 }
 
 /* ---- paths ---------------------------------------------------------------------------------- */
@@ -95,270 +277,218 @@ static bool is_missing(int result)
 	return result == -ENOENT || result == -ENOTDIR;
 }
 
-/* Makes one path's watch true again, by the best surface that takes it. 1: another inode is watched
-   now; 0: no news; -errno: it cannot be watched now. */
-static int look_at(struct watch_state *state, struct watched *watched)
+/* Has what a path leads to watched by the best surface that takes it. */
+static int hold(struct watch_state *state, const char *path, uint32_t mask, uint64_t *inode)
 {
-	int result = -ENOSYS;
+	int result = 0;
 
-	watched->refusal = 0;
-	if (watched->by == WATCH_BY_INOTIFY) {
-		result = watch_inotify_look(state, watched);
-		if (result != 1 || state->fanotify < 0 || watch_fanotify_look(state, watched) != 1)
-			return result;
-		watch_inotify_forget(state, watched);
-		return 1;
+	*inode = 0;
+	for (unsigned by = 0; by < SURFACES; by++) {
+		if (state->fds[by] == NOT_WANTED)
+			continue;
+		state->refusal = result;
+		result = state->fds[by] < 0 ? state->fds[by]
+					    : surfaces[by].add(state->fds[by], path, mask, inode);
+		if (result >= 0 || is_missing(result))
+			break;
 	}
-	if (state->fanotify >= 0) {
-		result = watch_fanotify_look(state, watched);
-		watched->refusal = result < 0 && !is_missing(result) ? -result : 0;
-	}
-	if (result >= 0 || (is_missing(result) && watched->parent.len > 0))
-		watch_inotify_forget(state, watched);
-	else if (state->inotify >= 0)
-		result = watch_inotify_look(state, watched);
 	return result;
 }
 
-static void count_watched(const struct watch_state *state, struct cellos_probe_env *env)
+/* Gives up what was watched, unless a path still needs it. */
+static void drop(struct watch_state *state, uint64_t inode)
 {
-	uint64_t watched = 0;
-
 	for (size_t at = 0; at < state->count; at++)
-		watched += state->paths[at].by != WATCH_BY_NONE;
-	cellos_probe_stat_set(env, STAT_WATCHED, watched);
+		if (state->paths[at].self == inode || state->paths[at].parent == inode)
+			return;
+	if (watch_record_is_digest(inode))
+		state->strays = true;
+	else if (inode != 0) /* fails when the kernel has done it */
+		(void)inotify_rm_watch(state->fds[INOTIFY], (int)inode);
 }
 
-/* One occasion per gap. A missing path has nothing to see until it is back: the gap is counted
-   then. One that is there and cannot be watched may never be, so that is counted at once. */
-static void count_gap(struct watched *watched, struct cellos_probe_env *env)
+/* Makes one path's watch true again. 1: another inode is watched now; 0: no news; -errno: it cannot
+   be watched now. */
+static int look_at(struct watch_state *state, struct watched *watched)
 {
-	if (!watched->gap_counted)
-		cellos_lane_count(env->lane, CELLOS_DROP_OVERFLOW, 1);
-	watched->gap_counted = true;
+	const struct watched old = *watched;
+	int result, len = (int)(watched->name - watched->path);
+	struct stat status;
+	char folder[4096]; /* a path is shorter */
+
+	/* The directory first, so that what arrives in between is not missed. */
+	watched->parent = 0;
+	if (stat(watched->path, &status) < 0 || !S_ISDIR(status.st_mode)) {
+		(void)snprintf(folder, sizeof(folder), "%.*s%s", len, watched->path,
+			       len > 0 ? "" : ".");
+		(void)hold(state, folder, ENTRIES | HINTS, &watched->parent);
+	}
+	result = hold(state, watched->path, ENTRIES | CONTENT | HINTS, &watched->self);
+	drop(state, old.self);
+	drop(state, old.parent);
+	return result == 0 && watched->self != old.self ? 1 : result;
 }
 
-static void look_at_all(struct watch_state *state, struct cellos_probe_env *env)
+/* In arm: a failure is what `why` tells, else the first path of which there is something to say. */
+static void explain(const struct watch_state *state, const struct watched *watched, int result,
+		    struct cellos_probe_status *status)
 {
+	bool failed = result < 0 && !is_missing(result), first = status->why[0] == '\0';
+
+	if (failed && !status->failed)
+		cellos_probe_why(status, "cannot watch %s: %s", watched->path, strerror(-result));
+	else if (first && state->refusal != 0)
+		cellos_probe_why(status, "without the actor, by inotify: %s (fanotify: %s)",
+				 watched->path, strerror(-state->refusal));
+	else if (first && result < 0)
+		cellos_probe_why(status, "waiting for %s", watched->path);
+	status->failed |= failed;
+}
+
+/* `status`: in arm, when a watch is no news. One occasion per gap: a missing path has nothing to
+   see until it is back, and the gap is counted then; one that is there and cannot be watched may
+   never be, so that is counted at once. */
+static void look_at_all(struct watch_state *state, struct cellos_probe_env *env,
+			struct cellos_probe_status *status)
+{
+	uint64_t count = 0;
+
 	state->look_now = false;
 	for (size_t at = 0; at < state->count; at++) {
 		struct watched *watched = &state->paths[at];
 		int result = look_at(state, watched);
+		bool news = result == 1 && status == NULL, missing = is_missing(result);
+		bool blind = result < 0 && !missing;
 
-		if (result == 1) {
-			if (!watched->told)
-				watch_fire(env, &state->agent, cellos_probe_now());
-			count_gap(watched, env);
-			watched->gap_counted = false;
-			cellos_probe_stat_add(env, STAT_REARMED, 1);
-		} else if (result < 0 && !is_missing(result)) {
-			count_gap(watched, env);
-		}
+		if (status != NULL)
+			explain(state, watched, result, status);
+		if (news && !watched->told)
+			fire(env, &state->agent);
+		if ((news || blind) && !watched->gap_counted)
+			cellos_lane_count(env->lane, CELLOS_DROP_OVERFLOW, 1);
+		watched->gap_counted = blind || (missing && watched->gap_counted);
+		cellos_probe_stat_add(env, STAT_REARMED, news);
 		watched->told = false;
+		count += watched->self != 0;
 	}
-	count_watched(state, env);
+	cellos_probe_stat_set(env, STAT_WATCHED, count);
 }
 
-/* ---- arm ------------------------------------------------------------------------------------ */
-
-/* The last part of a path, and nothing for one that ends in "/", "." or "..": these are
-   directories, which tell of themselves. */
-static void find_name(struct watched *watched)
+/* A new group, without the strays. Its marks are made before those of the old one are given up: a
+   change in between is told twice, rather than not at all. */
+static void renew(struct watch_state *state, struct cellos_probe_env *env)
 {
-	const char *slash = strrchr(watched->path, '/');
-	const char *name = slash != NULL ? slash + 1 : watched->path;
+	int old = state->fds[FANOTIFY], fresh = open_fanotify();
 
-	watched->name_len = strlen(name);
-	if (watched->name_len > 0 && strcmp(name, ".") != 0 && strcmp(name, "..") != 0)
-		watched->name = name;
+	if (fresh < 0)
+		return; /* the strays stay, and are tried again */
+	state->fds[FANOTIFY] = fresh;
+	for (size_t at = 0; at < state->count; at++) {
+		struct watched copy = state->paths[at]; /* the look that follows has the news */
+
+		(void)look_at(state, &copy);
+	}
+	(void)mark(old, FAN_MARK_FLUSH, 0, "/");
+	while (take_some(state, env, FANOTIFY, old))
+		;
+	close(old);
+	state->strays = false;
 }
+
+/* ---- life ----------------------------------------------------------------------------------- */
 
 /* The same text twice is one declaration. */
 static void take_paths(struct watch_state *state, const struct cellos_probe_options *options)
 {
-	state->count = 0;
 	for (size_t at = 0; at < options->watch_path_count; at++) {
+		const char *path = options->watch_paths[at], *slash = strrchr(path, '/');
 		size_t known = 0;
 
-		while (known < state->count &&
-		       strcmp(state->paths[known].path, options->watch_paths[at]) != 0)
+		while (known < state->count && strcmp(state->paths[known].path, path) != 0)
 			known++;
-		if (known == state->count && known < CELLOS_PROBE_MAX_PATHS) {
-			state->paths[known] = (struct watched){
-				.path = options->watch_paths[at], .wd = -1, .parent_wd = -1};
-			find_name(&state->paths[known]);
-			state->count++;
-		}
+		if (known == state->count && known < CELLOS_PROBE_MAX_PATHS)
+			state->paths[state->count++] = (struct watched){
+				.path = path, .name = slash != NULL ? slash + 1 : path};
 	}
 }
 
-/* What the choice allows and is not there yet; the error of the last that failed. */
-static int open_surfaces(struct watch_state *state, enum cellos_watch_choice choice)
+/* By what the paths are watched, or would be while all are waited for; and what the kernel's queues
+   may take. */
+static void describe(const struct watch_state *state, struct cellos_probe_status *status)
 {
-	int result = 0;
+	static const char *const names[] = {"fanotify", "inotify", "fanotify+inotify"};
+	unsigned used = 0;
 
-	if (state->inotify < 0 && choice != CELLOS_WATCH_FANOTIFY)
-		result = watch_inotify_open(state);
-	if (state->fanotify < 0 && choice != CELLOS_WATCH_INOTIFY) {
-		int other = watch_fanotify_open(state);
-
-		result = other < 0 ? other : result;
-	}
-	return result;
-}
-
-/* First watches: what is not there yet is waited for, anything else is a failure, and both are
-   looked for again later. The first of the worse kind is what `why` tells: a failure, then a path
-   that inotify must do for, then one that is waited for. */
-static void arm_paths(struct watch_state *state, struct cellos_probe_env *env,
-		      struct cellos_probe_status *status)
-{
-	bool fallen = status->why[0] != '\0';
-
-	for (size_t at = 0; at < state->count; at++) {
-		struct watched *watched = &state->paths[at];
-		int result = look_at(state, watched);
-
-		if (result < 0 && !is_missing(result)) {
-			count_gap(watched, env);
-			if (!status->failed)
-				cellos_probe_why(status, "cannot watch %s: %s", watched->path,
-						 strerror(-result));
-			status->failed = true;
-		} else if (status->failed || fallen) {
-			continue;
-		} else if (watched->by == WATCH_BY_INOTIFY && watched->refusal != 0) {
-			fallen = true;
-			cellos_probe_why(status, "without the actor, by inotify: %s (fanotify: %s)",
-					 watched->path, strerror(watched->refusal));
-		} else if (result < 0 && status->why[0] == '\0') {
-			cellos_probe_why(status, "waiting for %s", watched->path);
-		}
-	}
-}
-
-/* By what the paths are watched; by what they would be, while all are waited for. */
-static const char *surface_name(const struct watch_state *state)
-{
-	bool fanotify = false, inotify = false;
-
-	for (size_t at = 0; at < state->count; at++) {
-		fanotify |= state->paths[at].by == WATCH_BY_FANOTIFY;
-		inotify |= state->paths[at].by == WATCH_BY_INOTIFY;
-	}
-	if (fanotify && inotify)
-		return "fanotify+inotify";
-	return fanotify || (!inotify && state->fanotify >= 0) ? "fanotify" : "inotify";
-}
-
-/* Neither surface is to be had. */
-static void be_blind(struct watch_state *state, struct cellos_probe_env *env,
-		     struct cellos_probe_status *status, int error)
-{
-	bool fanotify = env->options->watch == CELLOS_WATCH_FANOTIFY;
-
-	status->failed = true;
-	cellos_probe_why(status, "cannot create %s: %s",
-			 fanotify ? "a fanotify group" : "an inotify instance", strerror(-error));
 	for (size_t at = 0; at < state->count; at++)
-		count_gap(&state->paths[at], env);
+		if (state->paths[at].self != 0)
+			used |= watch_record_is_digest(state->paths[at].self) ? 1 : 2;
+	if (used == 0)
+		used = state->fds[FANOTIFY] >= 0 ? 1 : 2;
+	status->surface = names[used - 1];
+	status->exactness = "merged";
+	for (unsigned by = 0; by < SURFACES; by++) {
+		char text[32] = "16384"; /* the kernel's default, where /proc does not tell */
+
+		(void)read_file(surfaces[by].queue_limit, text, sizeof(text) - 1);
+		if (state->fds[by] >= 0)
+			status->kernel_bytes +=
+				strtoull(text, NULL, 10) * surfaces[by].record_bytes;
+	}
 }
 
 static void watch_arm(void *opaque, struct cellos_probe_env *env,
 		      struct cellos_probe_status *status)
 {
 	struct watch_state *state = opaque;
-	int result;
 
 	*status = (struct cellos_probe_status){.surface = "none", .exactness = "none"};
-	state->fanotify = state->inotify = -1;
 	take_paths(state, env->options);
 	if (state->count == 0) {
+		state->fds[FANOTIFY] = state->fds[INOTIFY] = NOT_WANTED;
 		cellos_probe_why(status, "no --watch path");
 		return;
 	}
 	/* arm runs on the main thread, whose name is the agent's. */
 	state->agent.pid = env->agent_pid;
-	if (prctl(PR_GET_NAME, state->agent.comm) == 0)
-		state->agent.comm_len =
-			(uint8_t)strnlen(state->agent.comm, CELLOS_RAW_COMM_MAX_BYTES);
-	result = open_surfaces(state, env->options->watch);
-	if (state->inotify < 0 && state->fanotify < 0) {
-		be_blind(state, env, status, result);
-		return;
-	}
-	if (state->fanotify < 0 && result < 0)
-		cellos_probe_why(status, "without the actor, by inotify: no fanotify group: %s",
-				 strerror(-result));
-	arm_paths(state, env, status);
-	count_watched(state, env);
-	status->armed = true;
-	status->surface = surface_name(state);
-	status->exactness = "merged";
-	status->kernel_bytes = (state->inotify >= 0 ? watch_inotify_kernel_bytes() : 0) +
-			       (state->fanotify >= 0 ? watch_fanotify_kernel_bytes() : 0);
-}
-
-/* ---- run ------------------------------------------------------------------------------------ */
-
-static void take(struct watch_state *state, struct cellos_probe_env *env)
-{
-	if (state->fanotify >= 0)
-		watch_fanotify_take(state, env);
-	if (state->inotify >= 0)
-		watch_inotify_take(state, env);
-}
-
-/* Lets records gather, so that a burst costs one wake-up and few reads. False: stop. */
-static bool gather(const struct cellos_probe_env *env)
-{
-	uint64_t linger = env->options->coalesce_ms * CELLOS_NS_PER_MS;
-
-	return linger == 0 ||
-	       cellos_probe_wait(env->stop_fd, -1, cellos_probe_now() + linger) != CELLOS_WAIT_STOP;
-}
-
-/* False: stop. fanotify's are also taken at once: who did it may live no longer than that, and
-   leaves no name. */
-static bool take_what_comes(struct watch_state *state, struct cellos_probe_env *env)
-{
-	state->actor_count = 0; /* numbers are used again; what was known of one is too old */
-	if (state->fanotify >= 0)
-		watch_fanotify_take(state, env);
-	if (!gather(env))
-		return false;
-	take(state, env);
-	return true;
-}
-
-static void look(struct watch_state *state, struct cellos_probe_env *env, bool due)
-{
-	if (due)
-		(void)open_surfaces(state, env->options->watch);
-	if (due && state->strays && state->fanotify >= 0)
-		watch_fanotify_renew(state, env);
-	if (state->fanotify >= 0 || state->inotify >= 0)
-		look_at_all(state, env);
+	(void)prctl(PR_GET_NAME, state->agent.comm); /* leaves none, should it fail */
+	state->agent.comm_len = (uint8_t)strlen(state->agent.comm);
+	status->armed = open_surfaces(state, env->options->watch);
+	look_at_all(state, env, status);
+	if (status->armed)
+		describe(state, status);
 }
 
 static void watch_run(void *opaque, struct cellos_probe_env *env)
 {
 	struct watch_state *state = opaque;
-	uint64_t next_look =
-		state->count == 0 ? UINT64_MAX : cellos_probe_now() + CELLOS_PROBE_RETRY_NS;
+	const int *fds = state->fds;
+	uint64_t next_look = state->count == 0 ? UINT64_MAX : 0;
+	uint64_t linger = env->options->coalesce_ms * CELLOS_NS_PER_MS;
 	enum cellos_wait_result result;
 
-	while ((result = cellos_probe_wait_either(env->stop_fd, state->fanotify, state->inotify,
-						  next_look)) != CELLOS_WAIT_STOP) {
+	while ((result = cellos_probe_wait_either(env->stop_fd, fds[0], fds[1], next_look)) !=
+	       CELLOS_WAIT_STOP) {
 		bool due;
 
-		if (result == CELLOS_WAIT_READABLE && !take_what_comes(state, env))
-			break;
-		due = cellos_probe_now() >= next_look;
-		if (!state->look_now && !due)
-			continue;
-		look(state, env, due);
+		if (result == CELLOS_WAIT_READABLE) {
+			/* Numbers are used again, and names change. */
+			memset(state->actors, 0, sizeof(state->actors));
+			/* At once, for who did it may live no longer than that, and leaves no name;
+			   and then what gathers, so that a burst costs one wake-up. */
+			take(state, env);
+			if (cellos_probe_wait(env->stop_fd, -1, cellos_probe_now() + linger) ==
+			    CELLOS_WAIT_STOP)
+				break;
+			take(state, env);
+		}
 		/* Not put off by looks in between: what only the clock can tell is due then. */
+		due = cellos_probe_now() >= next_look;
+		if (due && fds[FANOTIFY] < 0 && fds[INOTIFY] < 0)
+			(void)open_surfaces(state, env->options->watch);
+		if (due && state->strays)
+			renew(state, env);
+		if (due || state->look_now)
+			look_at_all(state, env, NULL);
 		if (due)
 			next_look = cellos_probe_now() + CELLOS_PROBE_RETRY_NS;
 	}
@@ -371,17 +501,16 @@ static void watch_disarm(void *opaque, struct cellos_probe_env *env)
 	struct watch_state *state = opaque;
 
 	(void)env;
-	if (state->fanotify >= 0)
-		watch_fanotify_close(state);
-	if (state->inotify >= 0)
-		watch_inotify_close(state);
+	for (unsigned by = 0; by < SURFACES; by++)
+		if (state->fds[by] >= 0)
+			close(state->fds[by]);
 }
 
 const struct cellos_probe cellos_probe_watch = {
 	.name = "watch",
 	.help = "changes of the paths given by --watch, with the actor where fanotify tells",
 	.lane = CELLOS_LANE_FS,
-	.stat_names = {"watched", "rearmed", "overflows", "malformed"},
+	.stat_names = {"watched", "rearmed", "overflows"},
 	.state_bytes = watch_state_bytes,
 	.arm = watch_arm,
 	.run = watch_run,

@@ -11,6 +11,7 @@
  * Refuses to: wait for time to pass where something can be waited for.
  */
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -31,10 +32,12 @@
 #ifdef WATCH_BY_FANOTIFY
 #define BY_FANOTIFY 1
 #define SURFACE "fanotify"
+#define MARK "fanotify ino:"
 #define KERNEL_RECORD_BYTES 512
 #else
 #define BY_FANOTIFY 0
 #define SURFACE "inotify"
+#define MARK "inotify wd:"
 #define KERNEL_RECORD_BYTES 288
 #endif
 #define QUEUE_LIMIT "/proc/sys/fs/" SURFACE "/max_queued_events"
@@ -222,9 +225,11 @@ Test(watch, a_file_renamed_over)
 {
 	struct watching w;
 	size_t before;
+	uint64_t begun;
 
 	touch(at("f"));
 	begin(&w, at("f"));
+	begun = rig_now();
 	for (uint64_t round = 1; round <= 5; round++) {
 		touch(at("new"));
 		cr_assert(rename(at("new"), at("f")) == 0);
@@ -233,8 +238,10 @@ Test(watch, a_file_renamed_over)
 		append(at("f"));
 		expect(&w, before, 1);
 	}
-	/* For each round the old inode's last attribute change, the new watch, the append. */
-	cr_assert(fired(&w) == 15, "%zu events", fired(&w));
+	cr_assert(rig_now() - begun < 2500000000, "a record told of each, no need to wait");
+	/* For each round the directory's account and the append; and the old inode's last attribute
+	   change, unless the kernel was late with it and the path was another inode already. */
+	cr_assert(fired(&w) >= 10 && fired(&w) <= 15, "%zu events", fired(&w));
 	rig_free(&w.rig);
 }
 
@@ -366,7 +373,6 @@ Test(watch, paths_that_are_one)
 	struct watching w;
 	char names[3][160];
 	const char *paths[3] = {names[0], names[1], names[2]};
-	size_t told = BY_FANOTIFY ? 2 : 1;
 
 	touch(at("f"));
 	cr_assert(link(at("f"), at("g")) == 0);
@@ -381,11 +387,11 @@ Test(watch, paths_that_are_one)
 	expect(&w, 0, 1);
 	/* One name goes; the watch stays, for the other's sake. */
 	cr_assert(unlink(at("f")) == 0);
-	expect(&w, 1, told); /* by the inode, and by the directory where it is listened to */
+	expect(&w, 1, 2); /* by the inode, and by the directory */
 	while (rig_stat(&w.rig, "watched") != 1)
 		rig_pump(&w.rig, rig_now() + 1000000);
 	append(at("g"));
-	expect(&w, 1 + told, 1);
+	expect(&w, 3, 1);
 	cr_assert(rig_dropped(&w.rig, CELLOS_DROP_OVERFLOW) == 0);
 	rig_free(&w.rig);
 }
@@ -594,10 +600,131 @@ Test(watch, a_path_that_turns_bad)
 	begin(&w, at("link"));
 	cr_assert(symlink("link", at("loop")) == 0 && rename(at("loop"), at("link")) == 0);
 	cr_assert(rig_until_dropped(&w.rig, CELLOS_DROP_OVERFLOW, 1));
-	cr_assert(fired(&w) == BY_FANOTIFY, "the directory's own account of it");
+	expect(&w, 0, 1); /* the directory's own account of it */
 	cr_assert(symlink("f", at("good")) == 0 && rename(at("good"), at("link")) == 0);
 	expect_rearmed(&w, 1);
 	append(at("f"));
-	expect(&w, 1 + BY_FANOTIFY, 1);
+	expect(&w, 2, 1);
+	rig_free(&w.rig);
+}
+
+/* Nothing is opened: one that would wait for a writer is watched like any other. */
+Test(watch, a_fifo)
+{
+	struct watching w;
+
+	cr_assert(mkfifo(at("fifo"), 0600) == 0);
+	begin(&w, at("fifo"));
+	cr_assert(chmod(at("fifo"), 0644) == 0);
+	expect(&w, 0, 1);
+	cr_assert(rig_stops_promptly(&w.rig));
+	rig_free(&w.rig);
+}
+
+/* The directory of a name without one is where the agent was started. */
+Test(watch, a_name_alone)
+{
+	struct watching w;
+
+	cr_assert(chdir(base) == 0);
+	touch("f");
+	begin(&w, "f");
+	cr_assert(unlink("f") == 0);
+	expect(&w, 0, 2); /* by the inode, and by the directory */
+	touch("f");
+	expect_rearmed(&w, 1);
+	rig_free(&w.rig);
+	cr_assert(chdir("/") == 0);
+}
+
+/* Both declared: the directory is watched for itself and for the file's name, and as the one it
+   loses nothing by the other. */
+Test(watch, a_directory_and_a_file_in_it)
+{
+	struct watching w;
+	char names[2][160];
+	const char *paths[2] = {names[0], names[1]};
+
+	mkdir(at("d"), 0755);
+	touch(at("d/f"));
+	touch(at("d/beside"));
+	snprintf(names[0], sizeof(names[0]), "%s", at("d"));
+	snprintf(names[1], sizeof(names[1]), "%s", at("d/f"));
+	prepare(&w, 2, paths, 1024);
+	rig_arm(&w.rig);
+	cr_assert(rig_stat(&w.rig, "watched") == 2);
+	rig_start(&w.rig);
+	append(at("d/beside"));
+	expect(&w, 0, 1);
+	cr_assert(rename(at("d/beside"), at("d/f")) == 0);
+	/* Out of one name, into the other; the old inode's last attribute change may come too late.
+	 */
+	cr_assert(rig_until_stat(&w.rig, "rearmed", 1));
+	cr_assert(rig_dropped(&w.rig, CELLOS_DROP_OVERFLOW) == 1);
+	cr_assert(rig_until(&w.rig, FIRED, (uint32_t)getpid(), 3) && fired(&w) <= 4);
+	rig_free(&w.rig);
+}
+
+/* Each name in its own directory, though the other is listened to as well. */
+Test(watch, the_same_name_elsewhere)
+{
+	struct watching w;
+	char names[2][160];
+	const char *paths[2] = {names[0], names[1]};
+
+	mkdir(at("p"), 0755);
+	mkdir(at("q"), 0755);
+	touch(at("p/f"));
+	snprintf(names[0], sizeof(names[0]), "%s", at("p/f"));
+	snprintf(names[1], sizeof(names[1]), "%s", at("q/g"));
+	prepare(&w, 2, paths, 1024);
+	rig_arm(&w.rig);
+	rig_start(&w.rig);
+	touch(at("q/f"));
+	append(at("p/f"));
+	expect(&w, 0, 1);
+	touch(at("q/g"));
+	expect(&w, 1, 1);
+	rig_free(&w.rig);
+}
+
+/* Of all descriptors of this process that are of the surface. */
+static unsigned count_marks(void)
+{
+	DIR *folder = opendir("/proc/self/fdinfo");
+	struct dirent *entry;
+	unsigned marks = 0;
+
+	cr_assert(folder != NULL);
+	while ((entry = readdir(folder)) != NULL) {
+		char path[300], line[512];
+		FILE *file;
+
+		snprintf(path, sizeof(path), "/proc/self/fdinfo/%s", entry->d_name);
+		file = fopen(path, "re");
+		while (file != NULL && fgets(line, sizeof(line), file) != NULL)
+			marks += strncmp(line, MARK, strlen(MARK)) == 0;
+		if (file != NULL)
+			fclose(file);
+	}
+	closedir(folder);
+	return marks;
+}
+
+/* What no path leads to any more is watched no more. */
+Test(watch, a_file_moved_away)
+{
+	uint64_t deadline = rig_now() + RIG_PATIENCE_MS * 1000000ull;
+	struct watching w;
+
+	touch(at("f"));
+	begin(&w, at("f"));
+	cr_assert(count_marks() == 2, "the file and its directory");
+	cr_assert(rename(at("f"), at("gone")) == 0);
+	touch(at("f"));
+	expect_rearmed(&w, 1);
+	while (count_marks() != 2 && rig_now() < deadline)
+		rig_pump(&w.rig, rig_now() + 1000000);
+	cr_assert(count_marks() == 2);
 	rig_free(&w.rig);
 }
