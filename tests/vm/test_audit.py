@@ -117,7 +117,7 @@ class Audit(unittest.TestCase):
             report = self.report(part)
             self.assertEqual((report["armed"], report["surface"], report["exactness"]),
                              (False, "none", "none"))
-            self.assertIn("no tracepoint cap_capable", report["why"])
+            self.assertIn("tracepoint cap_capable", report["why"])
 
     def test_a_nested_pid_namespace_is_refused(self):
         report = self.report("nested")
