@@ -9,10 +9,10 @@
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/netlink.h>
-#include <pthread.h>
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "capability.h"
@@ -115,12 +115,6 @@ static int become_daemon(struct capability_audit *audit, uint32_t agent_pid)
 	return set(audit, (struct audit_status){.mask = AUDIT_STATUS_PID, .pid = agent_pid});
 }
 
-static void *be_refused(void *unused)
-{
-	(void)ptrace(PTRACE_ATTACH, getpid(), NULL, NULL); /* itself: nobody may */
-	return unused;
-}
-
 /* The next record: 1: *denial is one; 0: it is none; -EBADMSG: nobody can read it; -errno: there is
    none. */
 static int next_record(struct capability_audit *audit, bool await, struct audit_denial *denial)
@@ -139,18 +133,22 @@ static int next_record(struct capability_audit *audit, bool await, struct audit_
 	return cellos_audit_parse(message.payload, denial);
 }
 
-/* Audit knows a thread from its birth on. What this one is refused must come back to us. */
-static int try_out(struct capability_audit *audit, uint32_t agent_pid)
+/* What a child is refused must come back to us: audit knows a process from its birth on, and spares
+   its own daemon. */
+static int try_out(struct capability_audit *audit)
 {
 	struct audit_denial denial = {0};
-	pthread_t thread;
-	int result = -pthread_create(&thread, NULL, be_refused, NULL);
+	pid_t child = vfork();
+	int result = child < 0 ? -errno : 0;
 
-	if (result < 0)
-		return result;
-	pthread_join(thread, NULL);
-	while (result >= 0 && denial.pid != agent_pid)
-		result = next_record(audit, true, &denial);
+	if (child == 0) {
+		(void)ptrace(PTRACE_ATTACH, getpid(), NULL, NULL); /* itself: nobody may */
+		_exit(0);
+	}
+	for (unsigned reads = 0; result >= 0 && denial.pid != (uint32_t)child; reads++)
+		result = reads < MAX_READS ? next_record(audit, true, &denial) : -ETIMEDOUT;
+	if (child > 0)
+		(void)waitpid(child, NULL, 0);
 	return result < 0 ? result : 0;
 }
 
@@ -182,7 +180,7 @@ static int switch_on(struct capability_audit *audit, uint32_t agent_pid,
 	if (result == 0 && !locked)
 		result = set_enabled(audit, 1);
 	if (result == 0)
-		result = try_out(audit, agent_pid);
+		result = try_out(audit);
 	if (result == 0 && !locked)
 		result = set_enabled(audit, AUDIT_LOCK);
 	if (result < 0 && !locked) {
