@@ -24,9 +24,7 @@
 #define BACKLOG_LIMIT 8192u
 /* AUDIT_LOCKED in the kernel's own words: no change until the next boot. */
 #define AUDIT_LOCK 2u
-/* Messages that may come before an answer. */
-#define MAX_STRANGERS 64
-/* Reads in a row before stop is due again. */
+/* Messages in a row before stop is due again, or that may come before an answer. */
 #define MAX_READS 4096
 /* A program's path alone may be 4096 bytes, written in hexadecimal, and our key stands behind it.
  */
@@ -50,8 +48,7 @@ static int tell(struct capability_audit *audit, uint16_t type, void *payload, si
 
 	memcpy(message.payload, payload, length);
 	result = netlink_send(&audit->control, &message, message.header.nlmsg_len);
-	for (unsigned strangers = 0; (result >= 0 || result == -EPERM) && strangers < MAX_STRANGERS;
-	     strangers++) {
+	for (unsigned reads = 0; (result >= 0 || result == -EPERM) && reads < MAX_READS; reads++) {
 		/* Zeroed, for an older kernel says less. */
 		memset(&message, 0, sizeof(message));
 		result = netlink_await(&audit->control, &message, sizeof(message));

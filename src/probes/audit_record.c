@@ -43,13 +43,10 @@ static const uint16_t privileged[] = {
 /* clang-format on */
 #define PRIVILEGED (sizeof(privileged) / sizeof(privileged[0]))
 
-/* Programs of the 32-bit kind number them otherwise: of those any EPERM is taken. */
 #ifdef __x86_64__
 #define OUR_ARCH AUDIT_ARCH_X86_64
-#define COMPAT_ARCH AUDIT_ARCH_I386
 #else
 #define OUR_ARCH AUDIT_ARCH_AARCH64
-#define COMPAT_ARCH AUDIT_ARCH_ARM
 #endif
 
 static void add_field(struct audit_rule_data *rule, uint32_t field, uint32_t op, uint32_t value)
@@ -62,7 +59,8 @@ static void add_field(struct audit_rule_data *rule, uint32_t field, uint32_t op,
 void cellos_audit_rule(unsigned at, union audit_rule *rule)
 {
 	struct audit_rule_data *data = &rule->data;
-	const bool compat = at == 3;
+	/* Programs of the 32-bit kind number the calls otherwise: of those, any. */
+	const bool other = at == 3;
 	const int error = at == 2 ? EACCES : EPERM;
 
 	memset(rule, 0, sizeof(*rule));
@@ -75,13 +73,13 @@ void cellos_audit_rule(unsigned at, union audit_rule *rule)
 		return;
 	}
 	data->flags = AUDIT_FILTER_EXIT;
-	add_field(data, AUDIT_ARCH, AUDIT_EQUAL, compat ? COMPAT_ARCH : OUR_ARCH);
+	add_field(data, AUDIT_ARCH, other ? AUDIT_NOT_EQUAL : AUDIT_EQUAL, OUR_ARCH);
 	add_field(data, AUDIT_EXIT, AUDIT_EQUAL, (uint32_t)-error);
 	add_field(data, AUDIT_FILTERKEY, AUDIT_EQUAL, sizeof(AUDIT_RULE_KEY) - 1);
 	data->buflen = sizeof(AUDIT_RULE_KEY) - 1;
 	memcpy(data->buf, AUDIT_RULE_KEY, sizeof(AUDIT_RULE_KEY) - 1);
-	memset(data->mask, compat ? 0xFF : 0, sizeof(data->mask));
-	for (size_t call = 0; !compat && call < PRIVILEGED; call++)
+	memset(data->mask, other ? 0xFF : 0, sizeof(data->mask));
+	for (size_t call = 0; !other && call < PRIVILEGED; call++)
 		data->mask[AUDIT_WORD(privileged[call])] |= AUDIT_BIT(privileged[call]);
 }
 

@@ -17,8 +17,8 @@
 #include "probe_util.h"
 
 struct capability_state {
-	const struct capability_surface *surface; /* the one that is open; NULL */
-	int fd;                                   /* borrowed from it */
+	const struct capability_surface *surface;
+	int fd; /* borrowed from it; negative: it is not open */
 	union {
 		struct capability_trace trace;
 		struct capability_audit audit;
@@ -52,12 +52,11 @@ static void capability_arm(void *opaque, struct cellos_probe_env *env,
 		cellos_probe_why(status, "--capability none");
 		return;
 	}
+	state->surface = surface;
 	state->fd = surface->open(&state->of, env, status, &what);
 	status->armed = state->fd >= 0;
-	if (status->armed) {
-		state->surface = surface;
+	if (status->armed)
 		return;
-	}
 	surface->close(&state->of);
 	status->failed = choice != CELLOS_CAPABILITY_AUTO || !is_absent(state->fd);
 	cellos_probe_why(status, "cannot %s: %s", what, strerror(-state->fd));
@@ -72,10 +71,9 @@ static void capability_arm(void *opaque, struct cellos_probe_env *env,
 static void capability_run(void *opaque, struct cellos_probe_env *env)
 {
 	struct capability_state *state = opaque;
-	const struct capability_surface *surface = state != NULL ? state->surface : NULL;
-	const int fd = surface != NULL ? state->fd : -1;
+	const int fd = state != NULL ? state->fd : -1;
 	const uint32_t linger_ms = env->options->coalesce_ms > 0 ? env->options->coalesce_ms : 1;
-	uint64_t look = surface != NULL ? 0 : UINT64_MAX; /* arm may have left something */
+	uint64_t look = fd >= 0 ? 0 : UINT64_MAX; /* arm may have left something */
 	enum cellos_wait_result result;
 
 	while ((result = cellos_probe_wait(env->stop_fd, fd, look)) != CELLOS_WAIT_STOP) {
@@ -83,16 +81,16 @@ static void capability_run(void *opaque, struct cellos_probe_env *env)
 				      cellos_probe_now() + linger_ms * CELLOS_NS_PER_MS) ==
 		    CELLOS_WAIT_STOP)
 			break;
-		look = surface->see(&state->of, env) || result == CELLOS_WAIT_READABLE
+		look = state->surface->see(&state->of, env) || result == CELLOS_WAIT_READABLE
 			       ? cellos_probe_now() + CELLOS_NS_PER_S + 100 * CELLOS_NS_PER_MS
 			       : UINT64_MAX;
 	}
 	/* What was seen is still ours to tell, also by a program that runs just now. Bounded, for
 	   others go on. */
 	cellos_bpf_settle();
-	for (unsigned rounds = 0; surface != NULL && rounds < 100; rounds++)
-		if (!surface->see(&state->of, env))
-			break;
+	for (unsigned rounds = 0; fd >= 0 && rounds < 100; rounds++)
+		if (!state->surface->see(&state->of, env))
+			return;
 }
 
 static void capability_disarm(void *opaque, struct cellos_probe_env *env)
@@ -100,7 +98,7 @@ static void capability_disarm(void *opaque, struct cellos_probe_env *env)
 	struct capability_state *state = opaque;
 
 	(void)env;
-	if (state != NULL && state->surface != NULL)
+	if (state != NULL && state->fd >= 0)
 		state->surface->close(&state->of);
 }
 

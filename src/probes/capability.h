@@ -43,8 +43,7 @@ void cellos_audit_rule(unsigned at, union audit_rule *rule);
 
 struct audit_denial {
 	uint64_t wall_ms; /* CLOCK_REALTIME */
-	uint32_t pid;     /* thread group */
-	uint32_t syscall;
+	uint32_t pid, syscall;
 	uint8_t comm_len;
 	char comm[16];
 };
@@ -78,7 +77,7 @@ void cellos_capability_symbols(struct capability_range *ranges, char *text);
 /* ---- surfaces ------------------------------------------------------------------------------- */
 
 /* Trace: questions that the kernel asked for itself, and of credentials that are not the caller's.
-   Both: what nobody can read. Audit: milliseconds that somebody has waited for a reader. */
+   Audit: what nobody can read; milliseconds that somebody has waited for a reader. */
 enum capability_stat { STAT_ASIDES, STAT_FOREIGN, STAT_MALFORMED, STAT_WAITED };
 
 struct capability_trace {
@@ -93,8 +92,7 @@ struct capability_audit {
 	   counts what it could not hold. `control` asks and is answered, and is whom audit knows as
 	   its daemon; what that one is sent it drops unread. */
 	struct netlink_socket records, control;
-	uint32_t sequence;
-	uint32_t lost; /* the kernel's counter when we last looked; it wraps */
+	uint32_t sequence, lost; /* of the last question; as the kernel counted then: it wraps */
 	struct audit_fold fold;
 };
 

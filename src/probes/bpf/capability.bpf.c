@@ -89,7 +89,6 @@ CELLOS_BPF_INLINE void report(__u32 tgid, __u32 pid, __u32 capability)
 	__u64 key = (__u64)tgid << 32 | capability, now = bpf_ktime_get_ns();
 	__u64 *last = bpf_map_lookup_elem(recent, &key), before = last ? *last : 0;
 	struct capability_record *record;
-	int repeat;
 
 	/* Signed: another processor, which looked at the clock later, may have been quicker. */
 	if (last && (__s64)(now - before) < FOLD_NS) {
@@ -104,9 +103,8 @@ CELLOS_BPF_INLINE void report(__u32 tgid, __u32 pid, __u32 capability)
 	}
 	/* Of two threads that are refused at once, one reports. Where nothing can be noted, for
 	   want of room, the repeat is reported once more. */
-	repeat = last ? __sync_val_compare_and_swap(last, before, now) != before
-		      : bpf_map_update_elem(recent, &key, &now, BPF_NOEXIST) == EXISTS;
-	if (repeat) {
+	if (last ? __sync_val_compare_and_swap(last, before, now) != before
+		 : bpf_map_update_elem(recent, &key, &now, BPF_NOEXIST) == EXISTS) {
 		bpf_ringbuf_discard(record, 0);
 		__sync_fetch_and_add(&shared.folded, 1);
 		return;

@@ -17,12 +17,10 @@
 #define CAPABILITY_FRAMES 8u
 #define CAPABILITY_RANGES 32u
 
-/* A kernel function that stands on the stack, and what it says about the check below it. */
-enum capability_kind {
-	CAPABILITY_NEITHER = 0,
-	CAPABILITY_QUESTION = 1, /* the kernel asks for itself, nobody is refused anything, */
-	CAPABILITY_REFUSAL = 2   /* unless it is in here: then the system call fails */
-};
+/* A kernel function that stands on the stack, and what it says about the check below it. Question:
+   the kernel asks for itself, nobody is refused anything; unless that is in a refusal: then the
+   system call fails. */
+enum capability_kind { CAPABILITY_NEITHER, CAPABILITY_QUESTION, CAPABILITY_REFUSAL };
 
 /* Addresses are in the kernel's half; kind 0: an empty place; end == start: not known where. */
 struct capability_range {
