@@ -46,6 +46,10 @@ struct capability_shared {
 	   and the agent's own are not. */
 	__u32 armed;
 	__u32 cred_offset; /* found out by the first trial: where a task has its credentials */
+	/* Found out by the trial of accounting: two return addresses, in which words behind the
+	   program's context they stand, and how often they were seen there. */
+	__u64 way[2];
+	__u8 way_at[2], way_hits;
 	struct capability_range ranges[CAPABILITY_RANGES];
 };
 
