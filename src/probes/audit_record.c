@@ -1,10 +1,18 @@
 /* SPDX-FileCopyrightText: cellos-telemetry contributors */
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* See audit_record.h. */
-#include "audit_record.h"
+/*
+ * What goes to and comes from the kernel's audit, as data: rules that make it report refused
+ * privileged system calls, and the text of such a report; see capability.h.
+ *
+ * Threads: pure functions over the caller's memory. Invariant: whatever the text, a denial handed
+ * out has every member set. Refuses to: take a record that our rules did not cause; talk to the
+ * kernel.
+ */
+#include "capability.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 
@@ -33,23 +41,13 @@ static const uint16_t privileged[] = {
 #endif
 };
 /* clang-format on */
+#define PRIVILEGED (sizeof(privileged) / sizeof(privileged[0]))
 
-/* Programs of the 32-bit kind number them otherwise. Of those any EPERM is taken, and EACCES from
-   bind (or socketcall), seccomp and setpriority. */
 #ifdef __x86_64__
 #define OUR_ARCH AUDIT_ARCH_X86_64
-#define COMPAT_ARCH AUDIT_ARCH_I386
-static const uint16_t compat_access[] = {361, 102, 354, 97};
 #else
 #define OUR_ARCH AUDIT_ARCH_AARCH64
-#define COMPAT_ARCH AUDIT_ARCH_ARM
-static const uint16_t compat_access[] = {282, 102, 383, 97};
 #endif
-
-static void match_syscall(struct audit_rule_data *rule, unsigned number)
-{
-	rule->mask[AUDIT_WORD(number)] |= AUDIT_BIT(number);
-}
 
 static void add_field(struct audit_rule_data *rule, uint32_t field, uint32_t op, uint32_t value)
 {
@@ -58,189 +56,88 @@ static void add_field(struct audit_rule_data *rule, uint32_t field, uint32_t op,
 	rule->values[rule->field_count++] = value;
 }
 
-static void match(struct audit_rule_data *rule, const uint16_t *numbers, size_t count)
+void cellos_audit_rule(unsigned at, union audit_rule *rule)
 {
-	for (size_t at = 0; at < count; at++)
-		match_syscall(rule, numbers[at]);
-}
+	struct audit_rule_data *data = &rule->data;
+	/* Programs of the 32-bit kind number the calls otherwise: of those, any. */
+	const bool other = at == 3;
+	const int error = at == 2 ? EACCES : EPERM;
 
-static void refused_calls(struct audit_rule_data *rule, uint32_t arch, int error)
-{
-	rule->flags = AUDIT_FILTER_EXIT;
-	rule->action = AUDIT_ALWAYS;
-	add_field(rule, AUDIT_ARCH, AUDIT_EQUAL, arch);
-	add_field(rule, AUDIT_EXIT, AUDIT_EQUAL, (uint32_t)-error);
-	add_field(rule, AUDIT_FILTERKEY, AUDIT_EQUAL, sizeof(AUDIT_RULE_KEY) - 1);
-	rule->buflen = sizeof(AUDIT_RULE_KEY) - 1;
-	memcpy(rule->buf, AUDIT_RULE_KEY, sizeof(AUDIT_RULE_KEY) - 1);
-}
-
-/* The companions of such a record (path, directory, title, end) would cost a message each, and one
-   lost would count as a denial. What remains: the record, and what the agent sends to itself. */
-static void exclude_the_rest(struct audit_rule_data *rule)
-{
-	rule->flags = AUDIT_FILTER_EXCLUDE;
-	rule->action = AUDIT_ALWAYS;
-	add_field(rule, AUDIT_MSGTYPE, AUDIT_NOT_EQUAL, AUDIT_SYSCALL);
-	add_field(rule, AUDIT_MSGTYPE, AUDIT_NOT_EQUAL, AUDIT_USER);
-}
-
-bool cellos_audit_rule(unsigned at, struct audit_rule_data *rule)
-{
-	memset(rule, 0, AUDIT_RULE_BYTES);
-	switch (at) {
-	case 0:
-		exclude_the_rest(rule);
-		return true;
-	case 1:
-	case 2:
-		refused_calls(rule, OUR_ARCH, at == 1 ? EPERM : EACCES);
-		match(rule, privileged, sizeof(privileged) / sizeof(privileged[0]));
-		return true;
-	case 3:
-		refused_calls(rule, COMPAT_ARCH, EPERM);
-		memset(rule->mask, 0xFF, sizeof(rule->mask));
-		return true;
-	case 4:
-		refused_calls(rule, COMPAT_ARCH, EACCES);
-		match(rule, compat_access, sizeof(compat_access) / sizeof(compat_access[0]));
-		return true;
-	default:
-		return false;
+	memset(rule, 0, sizeof(*rule));
+	data->action = AUDIT_ALWAYS;
+	/* The companions of a record (path, directory, title, end) would cost a message each, and
+	   one lost would count as a denial. */
+	if (at == 0) {
+		data->flags = AUDIT_FILTER_EXCLUDE;
+		add_field(data, AUDIT_MSGTYPE, AUDIT_NOT_EQUAL, AUDIT_SYSCALL);
+		return;
 	}
+	data->flags = AUDIT_FILTER_EXIT;
+	add_field(data, AUDIT_ARCH, other ? AUDIT_NOT_EQUAL : AUDIT_EQUAL, OUR_ARCH);
+	add_field(data, AUDIT_EXIT, AUDIT_EQUAL, (uint32_t)-error);
+	add_field(data, AUDIT_FILTERKEY, AUDIT_EQUAL, sizeof(AUDIT_RULE_KEY) - 1);
+	data->buflen = sizeof(AUDIT_RULE_KEY) - 1;
+	memcpy(data->buf, AUDIT_RULE_KEY, sizeof(AUDIT_RULE_KEY) - 1);
+	memset(data->mask, other ? 0xFF : 0, sizeof(data->mask));
+	for (size_t call = 0; !other && call < PRIVILEGED; call++)
+		data->mask[AUDIT_WORD(privileged[call])] |= AUDIT_BIT(privileged[call]);
 }
 
 /* ---- records -------------------------------------------------------------------------------- */
 
-struct text {
-	const char *at, *end;
-};
-
-static bool take_literal(struct text *text, const char *literal)
+/* The number between the first `before` and `after`. What a process may have chosen the kernel
+   writes without spaces, so no such value can pass for a field: those begin with one. */
+static bool number(const char *text, const char *before, char after, uint64_t *value)
 {
-	size_t length = strlen(literal);
+	const char *begin = strstr(text, before);
+	char *end;
 
-	if ((size_t)(text->end - text->at) < length || memcmp(text->at, literal, length) != 0)
+	if (begin == NULL)
 		return false;
-	text->at += length;
-	return true;
-}
-
-/* At most `limit`; at least one digit. */
-static bool take_number(struct text *text, uint64_t limit, uint64_t *number)
-{
-	const char *const begin = text->at;
-
-	*number = 0;
-	for (; text->at < text->end && *text->at >= '0' && *text->at <= '9'; text->at++) {
-		uint64_t digit = (uint64_t)(*text->at - '0');
-
-		if (*number > (limit - digit) / 10)
-			return false;
-		*number = *number * 10 + digit;
-	}
-	return text->at > begin;
-}
-
-/* "audit(<seconds>.<milliseconds>:<serial>): " */
-static bool take_stamp(struct text *text, uint64_t *wall_ms)
-{
-	uint64_t seconds, milliseconds, serial;
-
-	if (!take_literal(text, "audit(") || !take_number(text, UINT64_MAX / 2000, &seconds) ||
-	    !take_literal(text, ".") || !take_number(text, 999, &milliseconds) ||
-	    !take_literal(text, ":") || !take_number(text, UINT64_MAX, &serial) ||
-	    !take_literal(text, "): "))
-		return false;
-	*wall_ms = seconds * 1000 + milliseconds;
-	return true;
-}
-
-/* Moves behind the next "<name>=" that begins a word. The kernel writes what a process may have
-   chosen without spaces, so no such value can pass for a word of its own. */
-static bool find_value(struct text *text, const char *name)
-{
-	while (text->at < text->end) {
-		struct text word = *text;
-		const char *space;
-
-		if (take_literal(&word, name) && take_literal(&word, "=")) {
-			*text = word;
-			return true;
-		}
-		space = memchr(text->at, ' ', (size_t)(text->end - text->at));
-		text->at = space != NULL ? space + 1 : text->end;
-	}
-	return false;
-}
-
-static bool find_number(struct text *text, const char *name, uint64_t limit, uint64_t *number)
-{
-	return find_value(text, name) && take_number(text, limit, number);
-}
-
-static int hex_digit(char digit)
-{
-	if (digit >= '0' && digit <= '9')
-		return digit - '0';
-	return digit >= 'A' && digit <= 'F' ? digit - 'A' + 10 : -1;
+	begin += strlen(before);
+	*value = strtoull(begin, &end, 10);
+	return *begin >= '0' && *begin <= '9' && *end == after && *value <= UINT32_MAX;
 }
 
 /* "name", or in hexadecimal when it holds a quote, a space or worse. */
-static bool take_comm(struct text *text, struct audit_denial *denial)
+static bool take_comm(const char *text, struct audit_denial *denial)
 {
-	const bool quoted = take_literal(text, "\"");
-	size_t length = 0;
+	const bool quoted = *text == '"';
 
-	while (text->at < text->end && *text->at != ' ' && *text->at != '"') {
-		int high, low;
+	for (text += quoted; *text != (quoted ? '"' : ' '); text += quoted ? 1 : 2) {
+		const char digits[] = {text[0], text[0] != '\0' ? text[1] : '\0', '\0'};
+		char *end;
+		const unsigned long byte = strtoul(digits, &end, 16);
 
-		if (length == sizeof(denial->comm) - 1)
+		if (*text == '\0' || *text == ' ' || denial->comm_len == sizeof(denial->comm) - 1 ||
+		    (!quoted && end != digits + 2))
 			return false;
-		if (quoted) {
-			denial->comm[length++] = *text->at++;
-			continue;
-		}
-		high = hex_digit(text->at[0]);
-		low = text->end - text->at > 1 ? hex_digit(text->at[1]) : -1;
-		if (high < 0 || low < 0)
-			return false;
-		denial->comm[length++] = (char)(high << 4 | low);
-		text->at += 2;
+		denial->comm[denial->comm_len++] = quoted ? *text : (char)byte;
 	}
-	denial->comm_len = (uint8_t)length;
-	return !quoted || take_literal(text, "\"");
+	return true;
 }
 
-/* The last word: what a security module puts before it is not the kernel's own. */
-static bool ends_in_our_key(const struct text *text)
+int cellos_audit_parse(const char *text, struct audit_denial *denial)
 {
-	static const char key[] = " key=\"" AUDIT_RULE_KEY "\"";
-	const char *end = text->end;
-
-	while (end > text->at && (end[-1] == '\0' || end[-1] == '\n'))
-		end--;
-	return (size_t)(end - text->at) >= sizeof(key) - 1 &&
-	       memcmp(end - (sizeof(key) - 1), key, sizeof(key) - 1) == 0;
-}
-
-int cellos_audit_parse(const char *text, size_t length, struct audit_denial *denial)
-{
-	struct text rest = {text, text + length};
-	uint64_t syscall, pid, error;
+	/* The last word: what a security module puts before it is not the kernel's own. */
+	static const char our_key[] = " key=\"" AUDIT_RULE_KEY "\"";
+	const size_t length = strcspn(text, "\n"), end = sizeof(our_key) - 1;
+	const char *comm = strstr(text, " comm=");
+	uint64_t seconds, ms, serial, call, pid, error;
 
 	*denial = (struct audit_denial){0};
-	if (!take_stamp(&rest, &denial->wall_ms) ||
-	    !find_number(&rest, "syscall", UINT32_MAX, &syscall) || !find_value(&rest, "success"))
+	/* "audit(<seconds>.<milliseconds>:<serial>): " */
+	if (!number(text, "audit(", '.', &seconds) || !number(text, ".", ':', &ms) || ms > 999 ||
+	    !number(text, ":", ')', &serial) || !number(text, " syscall=", ' ', &call))
 		return -EBADMSG;
-	if (!take_literal(&rest, "no ") || !ends_in_our_key(&rest))
+	if (strstr(text, " success=no ") == NULL || length < end ||
+	    memcmp(text + length - end, our_key, end) != 0)
 		return 0;
-	if (!find_value(&rest, "exit") || !take_literal(&rest, "-") ||
-	    !take_number(&rest, UINT32_MAX, &error) ||
-	    !find_number(&rest, "pid", UINT32_MAX, &pid) || !find_value(&rest, "comm") ||
-	    !take_comm(&rest, denial))
+	if (!number(text, " exit=-", ' ', &error) || !number(text, " pid=", ' ', &pid) ||
+	    comm == NULL || !take_comm(comm + strlen(" comm="), denial))
 		return -EBADMSG;
-	denial->syscall = (uint32_t)syscall;
+	denial->wall_ms = seconds * 1000 + ms;
+	denial->syscall = (uint32_t)call;
 	denial->pid = (uint32_t)pid;
 	return error == EPERM || error == EACCES;
 }

@@ -2,25 +2,27 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Denied capability checks: each one exactly where the kernel traces them (capability_trace.h);
- * else, and only when asked for, what its audit says of refused system calls (audit.h).
+ * Denied capability checks: each one exactly where the kernel traces them; else, and only when
+ * asked for, what its audit says of refused system calls. capability.h says what each can tell.
  *
  * Threads: as cellos/probe.h says. Invariant: at most one surface is open. Refuses to: claim more
  * than the surface can tell; change the kernel unasked.
  */
-#include <errno.h>
+#include "capability.h"
 
-#include "audit.h"
-#include "capability_trace.h"
+#include <errno.h>
+#include <string.h>
+
 #include "probe_tables.h"
 #include "probe_util.h"
 
 struct capability_state {
-	enum cellos_capability_choice open; /* the surface that is, or NONE */
+	const struct capability_surface *surface;
+	int fd; /* borrowed from it; negative: it is not open */
 	union {
 		struct capability_trace trace;
 		struct capability_audit audit;
-	};
+	} of;
 };
 
 static size_t capability_state_bytes(const struct cellos_probe_options *options)
@@ -38,35 +40,57 @@ static bool is_absent(int error)
 static void capability_arm(void *opaque, struct cellos_probe_env *env,
 			   struct cellos_probe_status *status)
 {
+	const enum cellos_capability_choice choice = env->options->capability;
+	const struct capability_surface *surface = choice == CELLOS_CAPABILITY_AUDIT
+							   ? &cellos_capability_audit
+							   : &cellos_capability_trace;
 	struct capability_state *state = opaque;
-	const bool told = env->options->capability != CELLOS_CAPABILITY_AUTO;
-	int result;
+	const char *what = "";
 
 	*status = (struct cellos_probe_status){.surface = "none", .exactness = "none"};
-	if (env->options->capability == CELLOS_CAPABILITY_NONE) {
+	if (choice == CELLOS_CAPABILITY_NONE) {
 		cellos_probe_why(status, "--capability none");
 		return;
 	}
-	state->open = CELLOS_CAPABILITY_NONE;
-	if (env->options->capability == CELLOS_CAPABILITY_AUDIT)
-		result = cellos_capability_audit_open(&state->audit, env, status);
-	else
-		result = cellos_capability_trace_open(&state->trace, env, status);
-	if (result == 0)
-		state->open = told ? env->options->capability : CELLOS_CAPABILITY_TRACE;
-	status->failed = result < 0 && (told || !is_absent(result));
+	state->surface = surface;
+	state->fd = surface->open(&state->of, env, status, &what);
+	status->armed = state->fd >= 0;
+	if (status->armed)
+		return;
+	surface->close(&state->of);
+	status->failed = choice != CELLOS_CAPABILITY_AUTO || !is_absent(state->fd);
+	cellos_probe_why(status, "cannot %s: %s", what, strerror(-state->fd));
 }
 
+/*
+ * We are woken for a record only when we had read everything before. Losses and repeats wake
+ * nobody: the first come while records do, the second within a second of one, so it is enough to
+ * look again a little later than that, until there is nothing new. The short wait after a wake-up
+ * lets a storm come in few of them, and a writer finish that was interrupted.
+ */
 static void capability_run(void *opaque, struct cellos_probe_env *env)
 {
 	struct capability_state *state = opaque;
+	const int fd = state != NULL ? state->fd : -1;
+	const uint32_t linger_ms = env->options->coalesce_ms > 0 ? env->options->coalesce_ms : 1;
+	uint64_t look = fd >= 0 ? 0 : UINT64_MAX; /* arm may have left something */
+	enum cellos_wait_result result;
 
-	if (state != NULL && state->open == CELLOS_CAPABILITY_TRACE)
-		cellos_capability_trace_run(&state->trace, env);
-	if (state != NULL && state->open == CELLOS_CAPABILITY_AUDIT)
-		cellos_capability_audit_run(&state->audit, env);
-	while (cellos_probe_wait(env->stop_fd, -1, UINT64_MAX) != CELLOS_WAIT_STOP)
-		;
+	while ((result = cellos_probe_wait(env->stop_fd, fd, look)) != CELLOS_WAIT_STOP) {
+		if (cellos_probe_wait(env->stop_fd, -1,
+				      cellos_probe_now() + linger_ms * CELLOS_NS_PER_MS) ==
+		    CELLOS_WAIT_STOP)
+			break;
+		look = state->surface->see(&state->of, env) || result == CELLOS_WAIT_READABLE
+			       ? cellos_probe_now() + CELLOS_NS_PER_S + 100 * CELLOS_NS_PER_MS
+			       : UINT64_MAX;
+	}
+	/* What was seen is still ours to tell, also by a program that runs just now. Bounded, for
+	   others go on. */
+	cellos_bpf_settle();
+	for (unsigned rounds = 0; fd >= 0 && rounds < 100; rounds++)
+		if (!state->surface->see(&state->of, env))
+			return;
 }
 
 static void capability_disarm(void *opaque, struct cellos_probe_env *env)
@@ -74,18 +98,15 @@ static void capability_disarm(void *opaque, struct cellos_probe_env *env)
 	struct capability_state *state = opaque;
 
 	(void)env;
-	if (state != NULL && state->open == CELLOS_CAPABILITY_TRACE)
-		cellos_capability_trace_close(&state->trace);
-	if (state != NULL && state->open == CELLOS_CAPABILITY_AUDIT)
-		cellos_capability_audit_close(&state->audit);
+	if (state != NULL && state->fd >= 0)
+		state->surface->close(&state->of);
 }
 
 const struct cellos_probe cellos_probe_capability = {
 	.name = "capability",
 	.help = "denied capabilities, by the kernel's tracepoint or its audit",
 	.lane = CELLOS_LANE_CAP,
-	/* The first two by trace, the last by audit, in milliseconds of everybody. */
-	.stat_names = {"asides", "foreign", "malformed", "waited"},
+	.stat_names = {"asides", "foreign", "malformed", "waited"}, /* as STAT_... */
 	.state_bytes = capability_state_bytes,
 	.arm = capability_arm,
 	.run = capability_run,

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "capability_symbols.h"
+#include "capability.h"
 #include "skip.h"
 
 static const char small_kernel[] = "ffffffff81000000 T _stext\n"
@@ -21,12 +21,14 @@ static const char small_kernel[] = "ffffffff81000000 T _stext\n"
 				   "ffffffff81000030 t something\n"
 				   "ffffffff810000f0 T __pfx_ns_capable_noaudit\n"
 				   "ffffffff81000100 T ns_capable_noaudit\n"
+				   "ffffffff81000100 T has_capability_noaudit\n"
 				   "ffffffff81000100 T its_other_name\n"
 				   "ffffffff81000180 T has_capability\n"
 				   "ffffffff81000190 T has_capability_noaudit_not\n"
 				   "ffffffff81000200 t do_seccomp.isra.0\n"
 				   "ffffffff810002f0 T __pfx___x64_sys_seccomp\n"
 				   "ffffffff81000300 T __x64_sys_seccomp\n"
+				   "ffffffff81000310 T __ia32_sys_seccomp\n"
 				   "ffffffff81000320 d _eil_addr___x64_sys_seccomp\n"
 				   "ffffffff81000330 T cap_vm_enough_memory\n"
 				   "ffffffff81000330 T security_vm_enough_memory_mm\n"
@@ -34,81 +36,77 @@ static const char small_kernel[] = "ffffffff81000000 T _stext\n"
 				   "ffffffffa0000000 t cap_vm_enough_memory\t[module]\n"
 				   "ffffffffa0000100 t the_end\t[module]\n";
 
-static struct capability_range questions[CAPABILITY_QUESTIONS], refusals[CAPABILITY_REFUSALS];
+static const struct capability_range in_it[CAPABILITY_RANGES] = {
+	{0xffffffff81000010, 0xffffffff81000030, CAPABILITY_QUESTION},
+	{0xffffffff81000100, 0xffffffff81000180, CAPABILITY_QUESTION},
+	{0xffffffff81000200, 0xffffffff810002f0, CAPABILITY_REFUSAL},
+	{0xffffffff81000300, 0xffffffff81000310, CAPABILITY_REFUSAL},
+	{0xffffffff81000310, 0xffffffff81000320, CAPABILITY_REFUSAL},
+	{0xffffffff81000330, 0xffffffff81000390, CAPABILITY_QUESTION},
+};
 
-static bool feed(const char *text, size_t length, size_t piece)
+static struct capability_range ranges[CAPABILITY_RANGES];
+
+static void read_text(const char *text, size_t length)
 {
-	struct capability_symbols symbols;
+	char copy[8192];
 
-	memset(questions, 0, sizeof(questions));
-	memset(refusals, 0, sizeof(refusals));
-	cellos_capability_symbols_begin(&symbols, questions, refusals);
-	for (size_t at = 0; at < length; at += piece)
-		if (cellos_capability_symbols_feed(&symbols, text + at,
-						   length - at < piece ? length - at : piece))
-			break;
-	return cellos_capability_symbols_end(&symbols);
+	cr_assert(length < sizeof(copy));
+	memcpy(copy, text, length);
+	copy[length] = '\0';
+	cellos_capability_symbols(ranges, copy);
 }
 
-static void check(const struct capability_range *range, uint64_t start, uint64_t end, bool aside,
-		  bool noaudit)
+static void read_anew(const char *text)
 {
-	cr_assert(range->start == start && range->end == end, "%llx..%llx", range->start,
-		  range->end);
-	cr_assert(range->aside == (aside ? UINT64_MAX : 0));
-	cr_assert(range->noaudit == (noaudit ? UINT64_MAX : 0));
+	memset(ranges, 0, sizeof(ranges));
+	read_text(text, strlen(text));
 }
 
-Test(capability_symbols, in_pieces_of_every_size)
+/* Cut into two behind each of its lines. */
+Test(capability_symbols, in_pieces)
 {
-	for (size_t piece = 1; piece <= sizeof(small_kernel); piece++) {
-		cr_assert(feed(small_kernel, sizeof(small_kernel) - 1, piece));
-		check(&questions[0], 0xffffffff81000010, 0xffffffff81000030, false, true);
-		check(&questions[1], 0xffffffff81000100, 0xffffffff81000180, false, true);
-		check(&questions[2], 0xffffffff81000330, 0xffffffff81000390, true, false);
-		check(&questions[3], 0, 0, false, false);
-		check(&refusals[0], 0xffffffff81000200, 0xffffffff810002f0, false, false);
-		check(&refusals[1], 0xffffffff81000300, 0xffffffff81000320, false, false);
-		check(&refusals[2], 0, 0, false, false);
+	for (size_t at = 0; at < sizeof(small_kernel); at++) {
+		if (at > 0 && small_kernel[at - 1] != '\n')
+			continue;
+		memset(ranges, 0, sizeof(ranges));
+		read_text(small_kernel, at);
+		read_text(small_kernel + at, sizeof(small_kernel) - 1 - at);
+		cr_assert(memcmp(ranges, in_it, sizeof(ranges)) == 0, "%zu", at);
 	}
 }
 
-static bool feed_text(const char *text)
+Test(capability_symbols, what_is_none)
 {
-	return feed(text, strlen(text), strlen(text) + 1);
+	read_anew("");
+	cr_assert(ranges[0].end == 0);
+	/* A kernel that hides its addresses. */
+	read_anew("0000000000000000 T cap_vm_enough_memory\n"
+		  "0000000000000000 T ns_capable_noaudit\n0000000000000000 T x\n");
+	cr_assert(ranges[0].end == 0);
+	read_anew("ffffffff81000100 D cap_vm_enough_memory\nffffffff81000200 D x\n");
+	cr_assert(ranges[0].end == 0);
+	/* Without an end it holds nothing. */
+	read_anew("ffffffff81000100 T cap_vm_enough_memory\n");
+	cr_assert(ranges[0].end == ranges[0].start && ranges[1].kind == CAPABILITY_NEITHER);
 }
 
-Test(capability_symbols, what_is_not_enough)
+Test(capability_symbols, more_than_there_is_room_for)
 {
-	char line[64];
+	struct capability_range behind;
 	char text[8192] = "";
+	size_t length = 0;
 
-	cr_assert(!feed_text(""));
-	cr_assert(!feed_text("0000000000000000 T cap_vm_enough_memory\n"
-			     "0000000000000000 T ns_capable_noaudit\n0000000000000000 T x\n"));
-	cr_assert(questions[0].end == 0);
-	cr_assert(!feed_text("ffffffff81000100 T ns_capable_noaudit\nffffffff81000200 T x\n"));
-	cr_assert(!feed_text("ffffffff81000100 T cap_vm_enough_memory\nffffffff81000200 T x\n"));
-	cr_assert(!feed_text("ffffffff81000100 D cap_vm_enough_memory\n"
-			     "ffffffff81000100 D ns_capable_noaudit\nffffffff81000200 D x\n"));
-	/* More copies than there is room for: not all are known. */
-	for (unsigned at = 0; at <= CAPABILITY_QUESTIONS; at++) {
-		snprintf(line, sizeof(line), "ffffffff8100%04x t ns_capable_noaudit.%u\n", at * 16,
-			 at);
-		strcat(text, line);
-	}
-	strcat(text, "ffffffff81010000 T cap_vm_enough_memory\nffffffff81010010 T x\n");
-	cr_assert(!feed_text(text));
-}
-
-Test(capability_symbols, modules_are_not_read)
-{
-	static const char module[] = "ffffffffa0000000 t f\t[module]\n";
-	struct capability_symbols symbols;
-
-	cellos_capability_symbols_begin(&symbols, questions, refusals);
-	cr_assert(!cellos_capability_symbols_feed(&symbols, module, sizeof(module) - 2));
-	cr_assert(cellos_capability_symbols_feed(&symbols, "\n", 1));
+	for (unsigned at = 0; at <= CAPABILITY_RANGES; at++)
+		length +=
+			(size_t)snprintf(text + length, sizeof(text) - length,
+					 "ffffffff8100%04x t ns_capable_noaudit.%u\n", at * 16, at);
+	read_anew(text);
+	for (unsigned at = 0; at < CAPABILITY_RANGES; at++)
+		cr_assert(ranges[at].end == ranges[at].start + 16);
+	behind = ranges[CAPABILITY_RANGES - 1];
+	read_text("ffffffff81010000 T cap_vm_enough_memory\nffffffff81010010 T x\n", 62);
+	cr_assert(memcmp(&behind, &ranges[CAPABILITY_RANGES - 1], sizeof(behind)) == 0);
 }
 
 Test(capability_symbols, rubbish)
@@ -122,45 +120,43 @@ Test(capability_symbols, rubbish)
 		"ffffffff81000000 T\n",
 		"ffffffff81000000 T \n",
 		"fffffffff81000000 T cap_vm_enough_memory\n",
-		"no newline",
+		"ffffffff81000000 T no newline cap_vm_enough_memory",
 	};
 	char text[1024];
 
 	for (size_t at = 0; at < sizeof(lines) / sizeof(lines[0]); at++) {
-		cr_assert(!feed_text(lines[at]));
-		cr_assert(questions[0].start == 0 && refusals[0].start == 0);
+		read_anew(lines[at]);
+		cr_assert(ranges[0].start == 0 && ranges[0].kind == 0, "%zu", at);
 	}
-	/* A line longer than any name, cut by a piece's end, and the next one sound. */
+	/* A line longer than any name, and the next one sound. */
 	memset(text, 'x', 500);
 	strcpy(text + 500, "\nffffffff81000000 T cap_vm_enough_memory\nffffffff81000010 T x\n");
-	for (size_t piece = 1; piece < 600; piece += 7) {
-		(void)feed(text, strlen(text), piece);
-		check(&questions[0], 0xffffffff81000000, 0xffffffff81000010, true, false);
-	}
+	read_anew(text);
+	cr_assert(ranges[0].start == 0xffffffff81000000 && ranges[0].end == 0xffffffff81000010);
 }
 
 Test(capability_symbols, the_kernel_here)
 {
 	static char text[1 << 16];
-	struct capability_symbols symbols;
 	int fd = open("/proc/kallsyms", O_RDONLY | O_CLOEXEC);
-	ssize_t got = 0;
-	unsigned zeros = 0;
+	unsigned zeros = 0, questions = 0;
+	ssize_t got;
 
 	cr_assert(fd >= 0);
-	memset(questions, 0, sizeof(questions));
-	memset(refusals, 0, sizeof(refusals));
-	cellos_capability_symbols_begin(&symbols, questions, refusals);
-	while ((got = read(fd, text, sizeof(text))) > 0) {
-		zeros += memmem(text, (size_t)got, "\n0000000000000000 T ", 20) != NULL;
-		if (cellos_capability_symbols_feed(&symbols, text, (size_t)got))
-			break;
+	memset(ranges, 0, sizeof(ranges));
+	while ((got = read(fd, text, sizeof(text) - 1)) > 0) {
+		text[got] = '\0';
+		zeros += strstr(text, "\n0000000000000000 T ") != NULL;
+		cellos_capability_symbols(ranges, text);
 	}
 	close(fd);
 	if (zeros > 0)
 		cellos_test_skip("/proc/kallsyms hides the addresses here");
-	cr_assert(cellos_capability_symbols_end(&symbols));
-	for (unsigned at = 0; at < symbols.question_count; at++)
-		cr_assert(questions[at].end > questions[at].start &&
-			  questions[at].end - questions[at].start < 1 << 16);
+	for (unsigned at = 0; at < CAPABILITY_RANGES && ranges[at].kind != 0; at++) {
+		questions += ranges[at].kind == CAPABILITY_QUESTION;
+		cr_assert(ranges[at].end > ranges[at].start &&
+			  ranges[at].end - ranges[at].start < 1 << 16);
+	}
+	cr_assert(questions >= 3);
+	cr_assert(ranges[CAPABILITY_RANGES - 1].kind == CAPABILITY_NEITHER);
 }

@@ -63,6 +63,15 @@ refused spread 300
 refused storm 2000
 finish
 
+part deep
+start
+folder=$(printf '%0200d' 0)
+path=/tmp
+for level in 1 2 3 4 5 6 7 8 9 10 11 12; do path=$path/$folder; done
+mkdir -p $path && cp /bin/refused $path/
+$path/refused spread 1
+finish
+
 part stalled
 start
 kill -STOP $agent
@@ -117,7 +126,7 @@ class Audit(unittest.TestCase):
             report = self.report(part)
             self.assertEqual((report["armed"], report["surface"], report["exactness"]),
                              (False, "none", "none"))
-            self.assertIn("no tracepoint cap_capable", report["why"])
+            self.assertIn("tracepoint cap_capable", report["why"])
 
     def test_a_nested_pid_namespace_is_refused(self):
         report = self.report("nested")
@@ -149,6 +158,11 @@ class Audit(unittest.TestCase):
         self.assertEqual(lane["k"], 0)
         self.assertEqual(sum(f["guest_comm"] == "spread" for f in part.denied), 1200)
         self.assertGreaterEqual(lane["s"], 2000 - 60)
+
+    def test_a_program_far_down_is_not_overlooked(self):
+        part = self.parts["deep"]
+        self.assertEqual(part.happened(), 4)
+        self.assertEqual([f["guest_comm"] for f in part.denied], 4 * ["spread"])
 
     def test_a_reader_that_stalls_makes_nobody_wait(self):
         part = self.parts["stalled"]
