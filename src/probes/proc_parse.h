@@ -4,8 +4,8 @@
 /*
  * /proc text to numbers: pure functions from a buffer to a struct.
  *
- * Threads: any, no state. Invariant: nothing outside [text, text + len) is read; no terminator is
- * needed; *out is written only on success.
+ * Threads: any, no state. Invariant: nothing past the text's end is read; *out is written only on
+ * success.
  * Refuses to: guess. A line that is cut, or not of the kernel's making, is -EINVAL.
  */
 #ifndef CELLOS_PROC_PARSE_H
@@ -26,7 +26,6 @@
 struct cellos_proc_stat {
 	uint64_t starttime; /* ticks since boot: with the pid, it names one process */
 	uint32_t pid;
-	uint32_t ppid;
 	uint32_t flags;
 	uint32_t num_threads;
 	char state;
@@ -34,14 +33,14 @@ struct cellos_proc_stat {
 	char comm[16];    /* as the kernel has it: any byte but NUL; then zeros */
 };
 
-/* One line of /proc/PID/stat, as far as field 22. The name may hold anything, also ") R 1 (". */
-CELLOS_MUST_CHECK int cellos_proc_parse_stat(const char *text, size_t len,
-					     struct cellos_proc_stat *out);
+/* A line of /proc/PID/stat as far as field 22, with a NUL at its end. The name may hold anything,
+   also ") R 1 (". */
+CELLOS_MUST_CHECK int cellos_proc_parse_stat(const char *line, struct cellos_proc_stat *out);
 
 /* The pid that a directory of /proc is named by; 0 when the name is not one. */
 uint32_t cellos_proc_parse_pid(const char *name);
 
-/* A file that holds one decimal number, as those of /proc/sys do. */
+/* A file that holds one decimal number, as those of /proc/sys do; no NUL is needed. */
 CELLOS_MUST_CHECK int cellos_proc_parse_number(const char *text, size_t len, uint64_t *out);
 
 #endif

@@ -1,550 +1,475 @@
 /* SPDX-FileCopyrightText: cellos-telemetry contributors */
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* See process_track.h. */
-#include "process_track.h"
-
+/*
+ * What is a process, when it is over, and when to tell it under which name: messages and walks in,
+ * events out. Both ways to see feed the same: the kernel's messages with a walk after a loss, or
+ * walks alone.
+ *
+ *   process   a thread group; never a kernel thread. What the kernel itself forks counts from its
+ *             exec on (a usermode helper), and not at all without one
+ *   over      its leader has exited and the last of its threads has said that it is the last; or
+ *             all threads counted since its fork have exited; or it is gone from /proc, or a zombie
+ *             there without other threads. An exit of the leader alone means nothing
+ *   the same  pid and start time, as far as the latter is known; a fork of a known pid is another
+ *   name      the one after the first exec. A spawn is held until that is known, the process is
+ *             over, PROCESS_HOLD_NS have passed or the table is full, and while that of an older
+ *             process is held, so all are told in the order of their forks. It says the best name
+ *             known then, the parent's only without an exec
+ *   no room   of what finds the table full a bit is kept alone: its spawn is told at once, its exit
+ *             when it is gone, and no name is promised
+ *
+ * The table is a fixed array, whose entries never move: found by chains, free ones in a row.
+ *
+ * Threads: one. Invariants: per process one spawned before one exited, a parent spawned before its
+ * child; what the first walk finds is not told as spawned; nothing is concluded from a walk that
+ * did not come to its end. Refuses to: guess a name; allocate.
+ */
 #include <errno.h>
 #include <string.h>
 
-/* A walk may see a child before the message of its fork has its time stamp. */
-#define SAME_FORK_NS UINT64_C(100000000)
+#include "probe_util.h"
+#include "process.h"
 
-#define PF_EXITING 0x4u
+#define KTHREADD 2 /* in the initial PID namespace, where alone the connector speaks */
+/* A walk may see a child before the message of its fork has its time stamp. */
+#define SAME_FORK_NS (100 * CELLOS_NS_PER_MS)
+
+static void release(struct process_state *state);
+
+/* ---- the table ------------------------------------------------------------------------------ */
+
+static uint32_t chains_for(uint32_t max)
+{
+	uint32_t chains = 16;
+
+	while (chains < max)
+		chains *= 2;
+	return chains;
+}
 
 size_t process_track_bytes(uint32_t max)
 {
-	return proc_table_bytes(max) + max * sizeof(uint32_t);
+	return (max + 1) * sizeof(struct process) + chains_for(max) * sizeof(uint32_t) +
+	       CELLOS_PID_LIMIT / 8;
 }
 
-void process_track_init(struct process_track *track, const struct process_track_config *config,
-			void *memory)
+void process_track_init(struct process_state *state)
 {
-	*track = (struct process_track){.config = *config};
-	/* The table's bytes end with one for each pid, a multiple of four. */
-	proc_table_init(&track->table, memory, config->max);
-	track->held = (uint32_t *)(void *)((char *)memory + proc_table_bytes(config->max));
+	uint32_t max = state->env->options->max_processes;
+	struct process_track *track = &state->track;
+
+	track->chains = (uint32_t *)&state->entries[max + 1];
+	track->roomless = track->chains + chains_for(max);
+	track->mask = chains_for(max) - 1;
+	track->held_end = &track->held;
 }
 
-bool process_is_over(const struct cellos_proc_stat *stat)
+/* The link to the pid, or the end of its chain. Pids come in runs: their low bits spread well. */
+static uint32_t *link_of(struct process_state *state, uint32_t pid)
+{
+	uint32_t *link = &state->track.chains[pid & state->track.mask];
+
+	while (*link != 0 && state->entries[*link].pid != pid)
+		link = &state->entries[*link].next;
+	return link;
+}
+
+/* NULL: not known. One without room is [0] until the next is looked for. */
+static struct process *find(struct process_state *state, uint32_t pid)
+{
+	struct process *process = &state->entries[*link_of(state, pid)];
+
+	if (process != state->entries)
+		return process;
+	if (pid >= CELLOS_PID_LIMIT || (state->track.roomless[pid / 32] & 1u << pid % 32) == 0)
+		return NULL;
+	*process = (struct process){.pid = pid, .leader_gone = true};
+	return process;
+}
+
+static bool has_room(const struct process_state *state, const struct process *process)
+{
+	return process != state->entries;
+}
+
+/* `fresh` is not known yet. */
+static struct process *add(struct process_state *state, const struct process *fresh)
+{
+	struct process_track *track = &state->track;
+	uint32_t max = state->env->options->max_processes, at;
+
+	while (track->unused == 0 && track->used == max && track->held != NULL)
+		release(state); /* which makes room if it is over */
+	at = track->unused;
+	if (at != 0)
+		track->unused = state->entries[at].next;
+	else if (track->used < max)
+		at = ++track->used;
+	if (at != 0) {
+		*link_of(state, fresh->pid) = at;
+	} else {
+		track->roomless[fresh->pid / 32] |= 1u << fresh->pid % 32;
+		cellos_probe_stat_add(state->env, STAT_TABLE_FULL, 1);
+	}
+	state->entries[at] = *fresh;
+	return &state->entries[at];
+}
+
+static void forget(struct process_state *state, struct process *process)
+{
+	struct process_track *track = &state->track;
+
+	if (has_room(state, process)) {
+		*link_of(state, process->pid) = process->next;
+		*process = (struct process){.next = track->unused};
+		track->unused = (uint32_t)(process - state->entries);
+	} else {
+		track->roomless[process->pid / 32] &= ~(1u << process->pid % 32);
+	}
+}
+
+/* ---- one process ---------------------------------------------------------------------------- */
+
+static void tell(struct process_state *state, enum cellos_probe_source source,
+		 const struct process *process, uint64_t ns)
+{
+	cellos_probe_emit(state->env, source, process->pid, process->comm, process->comm_len, ns);
+}
+
+static void set_name(struct process *process, enum process_name name, const char *comm, size_t len)
+{
+	process->name = name;
+	process->comm_len = (uint8_t)len;
+	memcpy(process->comm, comm, len);
+}
+
+/* What was read of it, now. */
+static void remember(struct process *process, const struct cellos_proc_stat *stat)
+{
+	bool execed = (stat->flags & CELLOS_PF_FORKNOEXEC) == 0;
+
+	process->starttime = stat->starttime;
+	process->leader_gone = stat->state == 'Z';
+	set_name(process, execed ? NAME_KNOWN : NAME_INHERITED, stat->comm, stat->comm_len);
+}
+
+static void look(struct process_state *state, struct process *process)
+{
+	struct cellos_proc_stat stat;
+
+	if (process_look(state, process->pid, &stat) == 0 &&
+	    (process->starttime == 0 || process->starttime == stat.starttime))
+		remember(process, &stat);
+}
+
+/* Gone but for its exit status. A zombie with threads left is a leader that went first. */
+static bool is_over(const struct cellos_proc_stat *stat)
 {
 	return stat->state == 'X' || stat->state == 'x' ||
 	       (stat->state == 'Z' && stat->num_threads <= 1);
 }
 
-/* ---- one process ---------------------------------------------------------------------------- */
-
-static void set_name(struct proc_entry *entry, const char *comm, uint8_t len)
-{
-	memset(entry->comm, 0, sizeof(entry->comm));
-	memcpy(entry->comm, comm, len);
-	entry->comm_len = len;
-}
-
-static void tell(struct process_track *track, enum cellos_probe_source source,
-		 const struct proc_entry *entry, uint64_t ns)
-{
-	track->config.emit(track->config.context, source, entry, ns);
-}
-
-/* What was read of it, now. */
-static void remember(struct proc_entry *entry, const struct cellos_proc_stat *stat)
-{
-	entry->starttime = stat->starttime;
-	set_name(entry, stat->comm, stat->comm_len);
-	entry->flags &= (uint16_t) ~(PROC_UNNAMED | PROC_LEADER_GONE);
-	entry->flags |= (stat->flags & CELLOS_PF_FORKNOEXEC) != 0 ? PROC_UNNAMED : 0;
-	entry->flags |= stat->state == 'Z' ? PROC_LEADER_GONE : 0;
-}
-
-static void look(struct process_track *track, struct proc_entry *entry)
+static bool is_gone(const struct process_state *state, const struct process *process)
 {
 	struct cellos_proc_stat stat;
-
-	if (track->config.look(track->config.context, entry->pid, &stat) == 0 &&
-	    (entry->starttime == 0 || entry->starttime == stat.starttime))
-		remember(entry, &stat);
-}
-
-/* `starttime` 0: whoever has the number. */
-static bool is_gone(struct process_track *track, uint32_t pid, uint64_t starttime)
-{
-	struct cellos_proc_stat stat;
-	int result = track->config.look(track->config.context, pid, &stat);
+	int result = process_look(state, process->pid, &stat);
 
 	if (result != 0)
 		return result == -ENOENT || result == -ESRCH;
-	return process_is_over(&stat) || (starttime != 0 && starttime != stat.starttime);
+	return is_over(&stat) || (process->starttime != 0 && process->starttime != stat.starttime);
 }
 
-static void hold(struct process_track *track, struct proc_entry *entry)
+/* Its spawn is told when its name is known, or at once if nothing can be kept of it. */
+static void hold(struct process_state *state, struct process *process)
 {
-	entry->flags |= PROC_PENDING;
-	track->held[track->held_count++] = entry->pid;
-}
-
-/* It is over, and when `gone` its number is free. While its spawn is held, so is this. */
-static void finish(struct process_track *track, struct proc_entry *entry, uint64_t ns, bool gone)
-{
-	if ((entry->flags & PROC_OVER) == 0)
-		entry->over_ns = ns;
-	entry->flags |= PROC_OVER | (gone ? PROC_GONE : 0);
-	if ((entry->flags & PROC_PENDING) != 0)
+	if (!has_room(state, process)) {
+		look(state, process);
+		tell(state, CELLOS_SOURCE_PROCESS_SPAWNED, process, process->born_ns);
 		return;
-	if ((entry->flags & (PROC_TOLD | PROC_KERNEL)) == 0)
-		tell(track, CELLOS_SOURCE_PROCESS_EXITED, entry, entry->over_ns);
-	entry->flags |= PROC_TOLD;
-	if ((entry->flags & PROC_GONE) != 0)
-		proc_table_remove(&track->table, entry);
-}
-
-/* ---- what is held --------------------------------------------------------------------------- */
-
-static bool is_ready(struct process_track *track, struct proc_entry *entry, uint64_t now)
-{
-	uint64_t due = entry->born_ns + track->config.hold_ns;
-	const struct proc_entry *parent = proc_table_find(&track->table, entry->parent);
-
-	/* A parent is due no later than its child. Twice the time, lest two that took each other's
-	   numbers wait for each other. */
-	if (parent != NULL && parent != entry && (parent->flags & PROC_PENDING) != 0 &&
-	    now < due + track->config.hold_ns)
-		return false;
-	if ((entry->flags & (PROC_UNNAMED | PROC_OVER)) == PROC_UNNAMED &&
-	    ((entry->flags & PROC_EXECED) != 0 || now >= due))
-		look(track, entry);
-	return (entry->flags & (PROC_UNNAMED | PROC_OVER)) != PROC_UNNAMED || now >= due;
-}
-
-static void release(struct process_track *track, struct proc_entry *entry)
-{
-	entry->flags &= (uint16_t)~PROC_PENDING;
-	tell(track, CELLOS_SOURCE_PROCESS_SPAWNED, entry, entry->born_ns);
-	if ((entry->flags & PROC_OVER) != 0)
-		finish(track, entry, entry->over_ns, false);
-}
-
-/* One pass; true when it reported any. Those up to the pid `through` go whatever their state, and
-   are not looked at: in the midst of messages /proc is ahead of them. */
-static bool release_ready(struct process_track *track, uint64_t now, uint32_t through)
-{
-	uint32_t count = track->held_count, kept = 0;
-	bool force = through != 0;
-
-	for (uint32_t at = 0; at < count; at++) {
-		uint32_t pid = track->held[at];
-		/* There: an entry with PROC_PENDING is never removed. */
-		struct proc_entry *entry = proc_table_find(&track->table, pid);
-
-		if (force || is_ready(track, entry, now))
-			release(track, entry);
-		else
-			track->held[kept++] = pid;
-		force = force && pid != through;
 	}
-	track->held_count = kept;
-	return kept < count;
+	process->held = true;
+	process->next_held = NULL;
+	*state->track.held_end = process;
+	state->track.held_end = &process->next_held;
 }
 
-uint64_t process_track_settle(struct process_track *track, uint64_t now)
+/* It is over. While its spawn is held, so is this. */
+static void finish(struct process_state *state, struct process *process, uint64_t ns)
 {
-	uint64_t next = UINT64_MAX;
+	struct exit_record record;
 
-	while (track->held_count > 0 && release_ready(track, now, 0))
-		;
-	for (uint32_t at = 0; at < track->held_count; at++) {
-		uint64_t due = proc_table_find(&track->table, track->held[at])->born_ns +
-			       track->config.hold_ns;
-
-		due += due <= now ? track->config.hold_ns : 0;
-		next = due < next ? due : next;
-	}
-	return next;
+	if (process->over_ns == 0)
+		process->over_ns = ns;
+	if (process->held)
+		return;
+	/* A walk found out before the message came; the record is older than either. */
+	if (process->name == NAME_UNKNOWN && process_exit_record(state, process->pid, &record))
+		set_name(process, NAME_KNOWN, record.comm, record.comm_len);
+	if (!process->kernel && !process->told)
+		tell(state, CELLOS_SOURCE_PROCESS_EXITED, process, process->over_ns);
+	process->told = true;
+	if (process->gone)
+		forget(state, process);
 }
 
-void process_track_flush(struct process_track *track, uint64_t now)
+/* Tells the spawn that is held longest. */
+static void release(struct process_state *state)
 {
-	(void)release_ready(track, now, PROCESS_NOBODY);
+	struct process *process = state->track.held;
+
+	state->track.held = process->next_held;
+	if (state->track.held == NULL)
+		state->track.held_end = &state->track.held;
+	process->held = false;
+	tell(state, CELLOS_SOURCE_PROCESS_SPAWNED, process, process->born_ns);
+	if (process->over_ns != 0)
+		finish(state, process, process->over_ns);
 }
 
-/* Its number is another's now, so it is over and goes at once. */
-static void bury(struct process_track *track, struct proc_entry *entry, uint64_t ns)
+/* It is over, and its number is free, or another's now. */
+static void bury(struct process_state *state, struct process *process, uint64_t ns)
 {
-	uint32_t pid = entry->pid;
-	bool pending = (entry->flags & PROC_PENDING) != 0;
-
-	finish(track, entry, ns, true);
-	if (pending)
-		(void)release_ready(track, ns, pid);
+	process->gone = true;
+	finish(state, process, ns);
 }
 
-/* NULL when all entries are taken, also after those that are held have gone out. */
-static struct proc_entry *add(struct process_track *track, uint32_t pid, uint64_t now)
+/* The number is another's from now on. */
+static void replace(struct process_state *state, struct process *process, uint64_t ns)
 {
-	struct proc_entry *entry = proc_table_add(&track->table, pid);
+	bury(state, process, ns);
+	while (process->held)
+		release(state);
+}
 
-	if (entry == NULL && track->held_count > 0) {
-		process_track_flush(track, now);
-		entry = proc_table_add(&track->table, pid);
-	}
-	track->table_full += entry == NULL;
-	return entry;
+static bool is_ready(struct process_state *state, struct process *process, uint64_t now)
+{
+	bool due = now >= process->born_ns + PROCESS_HOLD_NS;
+
+	if (process->over_ns == 0 &&
+	    (process->name == NAME_UNKNOWN || (process->name == NAME_INHERITED && due)))
+		look(state, process);
+	return due || process->over_ns != 0 || process->name == NAME_KNOWN;
+}
+
+uint64_t process_settle(struct process_state *state, uint64_t now)
+{
+	while (state->track.held != NULL && is_ready(state, state->track.held, now))
+		release(state);
+	return state->track.held != NULL ? state->track.held->born_ns + PROCESS_HOLD_NS
+					 : UINT64_MAX;
 }
 
 /* ---- messages ------------------------------------------------------------------------------- */
 
-/* No room: report it now, and keep a byte so that its end can be told, too. */
-static void fork_untracked(struct process_track *track, const struct proc_entry *parent,
-			   uint32_t pid, bool kernel, uint64_t ns)
-{
-	struct proc_entry entry = {.pid = pid};
-
-	if (!kernel) {
-		if (parent != NULL)
-			set_name(&entry, parent->comm, parent->comm_len);
-		look(track, &entry);
-		tell(track, CELLOS_SOURCE_PROCESS_SPAWNED, &entry, ns);
-	}
-	proc_table_set_untracked(&track->table, pid,
-				 PROC_KNOWN | (kernel ? PROC_KERNEL : 0) |
-					 (track->walking ? PROC_SEEN : 0));
-}
-
-/* The pid is known already. True when that is the same process, which a walk saw first. */
-static bool fork_of_known(struct process_track *track, uint32_t parent, uint32_t pid, uint64_t ns)
-{
-	struct proc_entry *entry = proc_table_find(&track->table, pid);
-	struct proc_entry nameless = {.pid = pid,
-				      .flags = proc_table_untracked(&track->table, pid)};
-
-	if (entry != NULL && (entry->flags & (PROC_WALKED | PROC_OVER)) == PROC_WALKED &&
-	    (ns <= entry->born_ns ||
-	     (ns < entry->born_ns + SAME_FORK_NS && entry->parent == parent))) {
-		entry->flags &= (uint16_t)~PROC_WALKED;
-		entry->flags |= track->walking ? PROC_SEEN : 0;
-		entry->born_ns = ns;
-		entry->parent = parent;
-		return true;
-	}
-	if (entry != NULL) {
-		bury(track, entry, ns);
-	} else if (nameless.flags != 0) {
-		proc_table_set_untracked(&track->table, pid, 0);
-		if ((nameless.flags & (PROC_TOLD | PROC_KERNEL)) == 0)
-			tell(track, CELLOS_SOURCE_PROCESS_EXITED, &nameless, ns);
-	}
-	return false;
-}
-
 /* Threads of the kernel are not in the table, unless they were forked before our eyes. */
-static bool is_kernels(struct process_track *track, const struct proc_entry *parent, uint32_t pid)
+static bool is_kernels(struct process_state *state, const struct process *parent, uint32_t pid)
 {
 	struct cellos_proc_stat stat;
 
-	if (pid == track->config.kthreadd)
-		return true;
-	if (parent != NULL)
-		return (parent->flags & PROC_KERNEL) != 0;
-	return track->config.look(track->config.context, pid, &stat) == 0 &&
-	       (stat.flags & CELLOS_PF_KTHREAD) != 0;
+	if (pid == KTHREADD || parent != NULL)
+		return pid == KTHREADD || parent->kernel;
+	return process_look(state, pid, &stat) == 0 && (stat.flags & CELLOS_PF_KTHREAD) != 0;
 }
 
-void process_track_fork(struct process_track *track, uint32_t parent, uint32_t pid, uint32_t tgid,
-			uint64_t ns)
+void process_forked(struct process_state *state, uint32_t parent, uint32_t pid, uint32_t tgid,
+		    uint64_t ns)
 {
-	struct proc_entry *entry, *from;
-	bool kernel;
+	struct process *process = find(state, tgid), *from;
+	struct process child = {.pid = pid, .born_ns = ns, .threads = 1, .walk = state->track.walk};
 
+	if (pid != tgid) {
+		if (process != NULL && process->threads > 0)
+			process->threads++;
+		return;
+	}
 	if (pid == 0 || pid >= CELLOS_PID_LIMIT)
 		return; /* a CPU's idle task */
-	if (pid != tgid) {
-		entry = proc_table_find(&track->table, tgid);
-		if (entry != NULL)
-			entry->live++;
+	if (process != NULL && process->walked && process->over_ns == 0 &&
+	    ns < process->born_ns + SAME_FORK_NS) { /* a walk saw it first */
+		process->walked = false;
+		process->walk = state->track.walk;
+		process->born_ns = ns;
 		return;
 	}
-	if (fork_of_known(track, parent, pid, ns))
-		return;
-	kernel = is_kernels(track, proc_table_find(&track->table, parent), parent);
-	entry = add(track, pid, ns);
-	from = proc_table_find(&track->table, parent);
-	if (entry == NULL) {
-		fork_untracked(track, from, pid, kernel, ns);
-		return;
-	}
-	entry->born_ns = ns;
-	entry->parent = parent;
-	entry->live = 1;
-	entry->flags = PROC_COUNTED | PROC_UNNAMED | (track->walking ? PROC_SEEN : 0);
+	if (process != NULL)
+		replace(state, process, ns);
+	from = find(state, parent);
 	if (from != NULL)
-		set_name(entry, from->comm, from->comm_len);
-	if (kernel)
-		entry->flags |= PROC_KERNEL;
-	else
-		hold(track, entry);
+		set_name(&child, NAME_INHERITED, from->comm, from->comm_len);
+	child.kernel = is_kernels(state, from, parent);
+	process = add(state, &child);
+	if (!child.kernel)
+		hold(state, process);
+	else if (!has_room(state, process))
+		forget(state, process);
 }
 
-/* Of one that no entry stands for: its fork was lost, and a walk has not met it yet, or has taken
-   it for a thread of the kernel, which it was. */
-static void exec_of_stranger(struct process_track *track, uint32_t tgid, uint64_t ns)
+void process_execed(struct process_state *state, uint32_t tgid, uint64_t ns)
 {
-	uint8_t untracked = proc_table_untracked(&track->table, tgid);
+	struct process *process = find(state, tgid);
 	struct cellos_proc_stat stat;
 
-	if ((untracked & PROC_KERNEL) != 0)
-		fork_untracked(track, NULL, tgid, false, ns);
-	else if (untracked == 0 && track->config.look(track->config.context, tgid, &stat) == 0)
-		process_track_seen(track, &stat, ns);
-}
-
-void process_track_exec(struct process_track *track, uint32_t tgid, uint64_t ns)
-{
-	struct proc_entry *entry = proc_table_find(&track->table, tgid);
-
-	if (entry == NULL) {
-		exec_of_stranger(track, tgid, ns);
+	if (process == NULL) {
+		/* Its fork was lost, or it is the kernel's and found no room. */
+		if (process_look(state, tgid, &stat) == 0)
+			process_seen(state, tgid, &stat, ns);
 		return;
 	}
 	/* What it was called before is nobody's name now. An exec by another thread ends the leader
 	   that was and takes its number. */
-	set_name(entry, "", 0);
-	entry->flags |= PROC_EXECED | PROC_UNNAMED;
-	entry->flags &= (uint16_t)~PROC_LEADER_GONE;
-	if ((entry->flags & PROC_KERNEL) != 0) {
-		entry->flags &= (uint16_t)~PROC_KERNEL;
-		hold(track, entry);
+	set_name(process, NAME_UNKNOWN, "", 0);
+	process->leader_gone = !has_room(state, process);
+	if (process->kernel) {
+		process->kernel = false;
+		hold(state, process);
+	} else if (state->exits.socket.fd < 0 && !process->held) {
+		look(state, process); /* otherwise its exit tells the last name */
 	}
-	/* Otherwise its exit tells the last name. */
-	if (!track->config.told_exits && (entry->flags & PROC_PENDING) == 0)
-		look(track, entry);
 }
 
-/* An exit where no entry is: of one that found no room, or whose fork was lost and whom no walk has
-   met. */
-static void exit_of_stranger(struct process_track *track, uint32_t tgid, uint64_t ns,
-			     const struct process_exit *exit)
+/* Of one whose fork was lost and whom no walk has met. */
+static bool exit_of_stranger(struct process_state *state, struct process *process,
+			     const struct exit_record *record)
 {
-	bool last = exit != NULL && exit->group_dead;
-	struct proc_entry entry = {.pid = tgid, .flags = proc_table_untracked(&track->table, tgid)};
-	bool lost = entry.flags == 0 && track->recovering && last &&
-		    !(exit->never_execed && exit->parent == track->config.kthreadd);
+	bool thread_of_kernel = record->never_execed && record->parent == KTHREADD;
 
-	if (entry.flags == 0 && !lost)
-		return;
-	if (!last && ((exit != NULL && exit->knows_group) || !is_gone(track, tgid, 0)))
-		return;
-	if (exit != NULL && exit->pid == tgid)
-		set_name(&entry, exit->comm, exit->comm_len);
-	if (lost)
-		tell(track, CELLOS_SOURCE_PROCESS_SPAWNED, &entry, ns);
-	if ((entry.flags & (PROC_TOLD | PROC_KERNEL)) == 0)
-		tell(track, CELLOS_SOURCE_PROCESS_EXITED, &entry, ns);
-	if (!lost)
-		proc_table_set_untracked(&track->table, tgid, 0);
+	if (!state->track.recovering || thread_of_kernel ||
+	    !(record->knows_group ? record->last : is_gone(state, process)))
+		return false;
+	tell(state, CELLOS_SOURCE_PROCESS_SPAWNED, process, process->born_ns);
+	tell(state, CELLOS_SOURCE_PROCESS_EXITED, process, process->born_ns);
+	return true;
 }
 
-static bool is_last_exit(struct process_track *track, const struct proc_entry *entry,
-			 const struct process_exit *exit)
+/* With the record where the kernel tells it, else by counting, else by what /proc says. A record
+   may also come before the leader's exit, then the leader's has the name. */
+static bool is_last_exit(const struct process_state *state, struct process *process, bool said)
 {
-	uint32_t both = PROC_LEADER_GONE | PROC_GROUP_DEAD;
-
-	if ((entry->flags & both) == both)
+	if (process->leader_gone && said)
 		return true;
-	if ((entry->flags & PROC_COUNTED) != 0)
-		return entry->live == 0;
-	/* The listener tells of the last one. Where it did not, and for a leader, whose record may
-	   be that of one that an exec ended, /proc does. */
-	return (exit == NULL || !exit->knows_group || exit->pid == entry->pid) &&
-	       (entry->flags & PROC_LEADER_GONE) != 0 &&
-	       is_gone(track, entry->pid, entry->starttime);
+	if (process->threads > 0)
+		return --process->threads == 0;
+	return process->leader_gone && is_gone(state, process);
 }
 
-void process_track_exit(struct process_track *track, uint32_t pid, uint32_t tgid, uint64_t ns,
-			const struct process_exit *exit)
+void process_exited(struct process_state *state, uint32_t pid, uint32_t tgid, uint64_t ns)
 {
-	struct proc_entry *entry = proc_table_find(&track->table, tgid);
+	struct process *process = find(state, tgid);
+	struct process stranger = {.pid = tgid, .born_ns = ns};
+	struct exit_record record = {0};
+	bool recorded = process_exit_record(state, pid, &record);
 
-	if (entry == NULL) {
-		exit_of_stranger(track, tgid, ns, exit);
-		return;
-	}
-	if ((entry->flags & PROC_WALKED) != 0 && ns < entry->born_ns)
+	if (process == NULL)
+		process = &stranger;
+	else if (process->walked && ns < process->born_ns)
 		return; /* of whoever had the number before */
-	entry->live -= entry->live > 0;
-	entry->over_ns = ns;
-	entry->flags |= pid == tgid ? PROC_LEADER_GONE : 0;
-	if (exit != NULL) {
-		entry->flags |= exit->group_dead ? PROC_GROUP_DEAD : 0;
-		if (pid == tgid) {
-			set_name(entry, exit->comm, exit->comm_len);
-			entry->flags &= (uint16_t)~PROC_UNNAMED;
-		}
+	if (pid == tgid) {
+		process->leader_gone = true;
+		if (recorded)
+			set_name(process, NAME_KNOWN, record.comm, record.comm_len);
 	}
-	if (is_last_exit(track, entry, exit))
-		finish(track, entry, ns, true);
+	if (process == &stranger)
+		(void)(recorded && exit_of_stranger(state, process, &record));
+	else if (is_last_exit(state, process, record.last)) {
+		process->over_ns = ns;
+		bury(state, process, ns);
+	}
 }
 
-void process_track_lost(struct process_track *track)
+void process_lost(struct process_state *state)
 {
-	track->recovering = true;
-	for (uint32_t at = 0; at < track->table.count; at++)
-		track->table.entries[at].flags &= (uint16_t)~PROC_COUNTED;
+	state->track.recovering = true;
+	for (uint32_t at = 1; at <= state->track.used; at++)
+		state->entries[at].threads = 0;
 }
 
 /* ---- walks ---------------------------------------------------------------------------------- */
 
-void process_track_walk_begin(struct process_track *track)
+void process_walk_begin(struct process_state *state)
 {
-	track->walking = true;
+	state->track.walk++;
 }
 
-/* All entries are taken: no name is kept, and nothing waits. */
-static void seen_untracked(struct process_track *track, const struct cellos_proc_stat *stat,
-			   uint64_t now)
+static struct process *meet(struct process_state *state, const struct cellos_proc_stat *stat,
+			    uint64_t now)
 {
-	uint8_t flags = proc_table_untracked(&track->table, stat->pid);
-	struct proc_entry entry = {.pid = stat->pid};
+	struct process fresh = {.pid = stat->pid, .born_ns = now, .walked = true}, *process;
 
-	remember(&entry, stat);
-	if (flags == 0 && track->have_snapshot)
-		tell(track, CELLOS_SOURCE_PROCESS_SPAWNED, &entry, now);
-	else if (flags == 0 && process_is_over(stat))
-		flags |= PROC_TOLD;
-	flags |= PROC_KNOWN | PROC_SEEN;
-	if (process_is_over(stat) && (flags & PROC_TOLD) == 0) {
-		tell(track, CELLOS_SOURCE_PROCESS_EXITED, &entry, now);
-		flags |= PROC_TOLD;
+	if (is_over(stat) && state->by_messages)
+		return NULL; /* a message has told its exit, if any does */
+	fresh.told = is_over(stat) && !state->track.snapshot;
+	process = add(state, &fresh);
+	if (state->track.snapshot)
+		hold(state, process);
+	return process;
+}
+
+void process_seen(struct process_state *state, uint32_t pid, const struct cellos_proc_stat *stat,
+		  uint64_t now)
+{
+	struct process *process = find(state, pid);
+	bool of_kernel = stat != NULL && (stat->flags & CELLOS_PF_KTHREAD) != 0;
+
+	if (process != NULL && stat != NULL &&
+	    (process->gone || (of_kernel && !process->kernel) ||
+	     (process->starttime != 0 && process->starttime != stat->starttime))) {
+		replace(state, process, now);
+		process = NULL;
 	}
-	proc_table_set_untracked(&track->table, stat->pid, flags);
-}
-
-/* One not known before, or known by a byte alone. NULL: there is no entry for it. */
-static struct proc_entry *meet(struct process_track *track, const struct cellos_proc_stat *stat,
-			       uint64_t now)
-{
-	uint8_t untracked = proc_table_untracked(&track->table, stat->pid);
-	bool over = process_is_over(stat);
-	struct proc_entry *entry;
-
-	/* Its exit was told by a message, which also comes before the zombie is one. */
-	if (!track->config.by_walks && untracked == 0 &&
-	    (over ||
-	     (track->have_snapshot && (stat->flags & PF_EXITING) != 0 && stat->state != 'Z')))
-		return NULL;
-	entry = untracked == 0 ? add(track, stat->pid, now)
-			       : proc_table_add(&track->table, stat->pid);
-	if (entry == NULL) {
-		seen_untracked(track, stat, now);
-		return NULL;
-	}
-	entry->born_ns = now;
-	entry->parent = stat->ppid;
-	entry->flags = PROC_WALKED | (untracked & (PROC_TOLD | PROC_KERNEL));
-	if (untracked != 0)
-		/* There is room now for one that had none. */
-		proc_table_set_untracked(&track->table, stat->pid, 0);
-	else if (!track->have_snapshot)
-		entry->flags |= over ? PROC_TOLD : 0;
-	else if (stat->ppid == track->config.kthreadd && (stat->flags & CELLOS_PF_FORKNOEXEC) != 0)
-		entry->flags |= PROC_KERNEL;
-	else
-		hold(track, entry);
-	return entry;
-}
-
-/* Under the same number. Who has not run a program yet is the kernel's helper, or another. */
-static bool is_another(const struct proc_entry *entry, const struct cellos_proc_stat *stat)
-{
-	if ((entry->flags & PROC_GONE) != 0)
-		return true;
-	if (entry->starttime != 0)
-		return entry->starttime != stat->starttime;
-	return (entry->flags & PROC_KERNEL) != 0 && entry->parent != stat->ppid;
-}
-
-void process_track_seen(struct process_track *track, const struct cellos_proc_stat *stat,
-			uint64_t now)
-{
-	struct proc_entry *entry = proc_table_find(&track->table, stat->pid);
-
-	if ((stat->flags & CELLOS_PF_KTHREAD) != 0) {
-		if (entry != NULL && (entry->flags & PROC_KERNEL) == 0)
-			bury(track, entry, now);
-		else if (entry != NULL ||
-			 (proc_table_untracked(&track->table, stat->pid) & PROC_KERNEL) != 0)
-			process_track_unreadable(track, stat->pid);
+	if (process == NULL && stat != NULL && !of_kernel)
+		process = meet(state, stat, now);
+	if (process == NULL)
 		return;
-	}
-	if (entry != NULL && is_another(entry, stat)) {
-		bury(track, entry, now);
-		entry = NULL;
-	}
-	if (entry == NULL)
-		entry = meet(track, stat, now);
-	if (entry == NULL)
+	process->walk = state->track.walk;
+	if (stat == NULL || of_kernel)
 		return;
-	remember(entry, stat);
-	entry->flags |= track->walking ? PROC_SEEN : 0;
-	if ((entry->flags & PROC_KERNEL) != 0 &&
-	    ((entry->flags & PROC_UNNAMED) == 0 || now >= entry->born_ns + track->config.hold_ns)) {
+	remember(process, stat);
+	if (process->kernel &&
+	    (process->name == NAME_KNOWN || now >= process->born_ns + PROCESS_HOLD_NS)) {
 		/* A helper whose exec was lost, or no helper: those exec at once. */
-		entry->flags &= (uint16_t)~PROC_KERNEL;
-		hold(track, entry);
+		process->kernel = false;
+		hold(state, process);
 	}
-	if (process_is_over(stat) && (entry->flags & PROC_OVER) == 0) {
-		entry->flags |= PROC_OVER;
-		entry->over_ns = now;
-	}
+	if (is_over(stat) && process->over_ns == 0)
+		process->over_ns = now;
 }
 
-void process_track_unreadable(struct process_track *track, uint32_t pid)
+/* Those without an entry are looked for one by one. */
+static void find_roomless_exits(struct process_state *state, uint64_t now)
 {
-	struct proc_entry *entry = proc_table_find(&track->table, pid);
-	uint8_t untracked = proc_table_untracked(&track->table, pid);
+	struct cellos_proc_stat stat;
 
-	if (entry != NULL)
-		entry->flags |= PROC_SEEN;
-	else if (untracked != 0)
-		proc_table_set_untracked(&track->table, pid, untracked | PROC_SEEN);
-}
+	for (uint32_t word = 0; word < CELLOS_PID_LIMIT / 32; word++) {
+		for (uint32_t left = state->track.roomless[word]; left != 0; left &= left - 1) {
+			uint32_t pid = word * 32 + (uint32_t)__builtin_ctz(left);
+			int result = process_look(state, pid, &stat);
 
-static void find_untracked_exits(struct process_track *track, bool complete, uint64_t now)
-{
-	struct proc_table *table = &track->table;
-	uint32_t low = table->low, high = table->high;
-
-	table->low = CELLOS_PID_LIMIT; /* grows again with what stays */
-	table->high = 0;
-	for (uint32_t pid = low; pid <= high; pid++) {
-		struct proc_entry nameless = {.pid = pid, .flags = table->untracked[pid]};
-
-		if (nameless.flags == 0)
-			continue;
-		if (complete && (nameless.flags & PROC_SEEN) == 0) {
-			if ((nameless.flags & (PROC_TOLD | PROC_KERNEL)) == 0)
-				tell(track, CELLOS_SOURCE_PROCESS_EXITED, &nameless, now);
-			nameless.flags = 0;
+			if (result == -ENOENT || result == -ESRCH)
+				bury(state, find(state, pid), now);
 		}
-		proc_table_set_untracked(table, pid, (uint8_t)(nameless.flags & ~PROC_SEEN));
 	}
 }
 
-void process_track_walk_end(struct process_track *track, bool complete, bool sound, uint64_t now)
+void process_walk_end(struct process_state *state, bool complete, bool sound, uint64_t now)
 {
-	/* Downwards, because remove fills the hole with the last entry. */
-	for (uint32_t at = track->table.count; at-- > 0;) {
-		struct proc_entry *entry = &track->table.entries[at];
-		bool gone = complete && (entry->flags & PROC_SEEN) == 0;
+	struct process_track *track = &state->track;
 
-		entry->flags &= (uint16_t)~PROC_SEEN;
-		/* A zombie stays known where only walks tell that it has been reported. */
-		if (gone || (entry->flags & PROC_OVER) != 0)
-			finish(track, entry, now, gone || !track->config.by_walks);
+	if (!complete)
+		return;
+	for (uint32_t at = 1; at <= track->used; at++) {
+		struct process *process = &state->entries[at];
+
+		bool missing = process->walk != track->walk;
+
+		/* A zombie stays known where walks alone tell that its number is free. */
+		if (process->pid != 0 && (missing || process->over_ns != 0)) {
+			process->gone = missing || state->by_messages;
+			finish(state, process, now);
+		}
 	}
-	find_untracked_exits(track, complete, now);
-	track->walking = false;
-	if (complete && sound)
-		track->have_snapshot = true;
-	if (complete)
-		track->recovering = false;
+	if (track->used == state->env->options->max_processes)
+		find_roomless_exits(state, now);
+	track->snapshot |= sound;
+	track->recovering = false;
 }
