@@ -38,7 +38,8 @@ int cellos_proc_parse_stat(const char *line, struct cellos_proc_stat *out)
 	size_t len;
 
 	if (!take_number(&at, ' ', &field[1]) || field[1] == 0 || field[1] >= CELLOS_PID_LIMIT ||
-	    *at != '(' || last == NULL || last < at || last[1] != ' ' || (last[2] | 0x20) < 'a' || (last[2] | 0x20) > 'z' || last[3] != ' ')
+	    *at != '(' || last == NULL || last < at || last[1] != ' ' || (last[2] | 0x20) < 'a' ||
+	    (last[2] | 0x20) > 'z' || last[3] != ' ')
 		return -EINVAL;
 	len = (size_t)(last - at - 1);
 	found.comm_len =
@@ -67,17 +68,4 @@ uint32_t cellos_proc_parse_pid(const char *name)
 	return name[0] != '0' && take_number(&name, '\0', &pid) && pid < CELLOS_PID_LIMIT
 		       ? (uint32_t)pid
 		       : 0;
-}
-
-int cellos_proc_parse_number(const char *text, size_t len, uint64_t *out)
-{
-	const char *at = text;
-	uint64_t value;
-
-	/* The newline ends the number, so nothing is read past it. */
-	if (len < 2 || text[0] == '-' || text[len - 1] != '\n' || !take_number(&at, '\n', &value) ||
-	    at != text + len)
-		return -EINVAL;
-	*out = value;
-	return 0;
 }

@@ -40,7 +40,4 @@ CELLOS_MUST_CHECK int cellos_proc_parse_stat(const char *line, struct cellos_pro
 /* The pid that a directory of /proc is named by; 0 when the name is not one. */
 uint32_t cellos_proc_parse_pid(const char *name);
 
-/* A file that holds one decimal number, as those of /proc/sys do; no NUL is needed. */
-CELLOS_MUST_CHECK int cellos_proc_parse_number(const char *text, size_t len, uint64_t *out);
-
 #endif

@@ -4,29 +4,29 @@
 /*
  * The inside of the process probe: one state, and what its files do for each other.
  *
- *   process.c         which way to see, and the thread's life
- *   process_track.c   what is a process, when it is over, when to tell it under which name
- *   process_socket.c  the kernel's messages: the connector and the exit listener
- *   process_scan.c    /proc
+ *   process.c            which way to see, /proc, and the thread's life
+ *   process_connector.c  the kernel's messages: the connector and the exit listener
+ *   process_message.c    those, from bytes to numbers
+ *   process_track.c      what is a process, when it is over, when to tell it under which name
  *
  * Threads: as cellos/probe.h says; one at a time. Refuses to: be seen outside the probe's files.
  */
 #ifndef CELLOS_PROCESS_H
 #define CELLOS_PROCESS_H
 
+#include <linux/cn_proc.h>
 #include <stdalign.h>
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 
 #include "cellos/probe.h"
 #include "netlink.h"
 #include "proc_parse.h"
-#include "process_message.h"
 
-/* How long a report waits for the name after exec. */
+/* How long a spawn waits for the name after exec. */
 #define PROCESS_HOLD_NS UINT64_C(20000000)
 #define PROCESS_EXIT_RING 512u /* a power of two */
+/* More messages than any socket holds, and an end to a flood. */
+#define PROCESS_WHOLE_QUEUE (1024u * 1024)
 
 enum process_stat { STAT_TABLE_FULL, STAT_WALKS, STAT_FORGED, STAT_MALFORMED };
 
@@ -42,7 +42,7 @@ struct process {
 	uint64_t over_ns;   /* 0: it is not over */
 	struct process *next_held;
 	uint32_t pid;
-	uint32_t next;    /* of the chain in the table, or of those that are free */
+	uint32_t next;    /* of the chain in the table, or of those not in use */
 	uint32_t threads; /* from its fork on; 0: a message was lost, or it is older than we are */
 	uint32_t walk;    /* the last that has seen it */
 	enum process_name name;
@@ -56,87 +56,101 @@ struct process {
 	char comm[16];
 };
 
-/* Where exits' records wait until the connector's message asks for them. */
-struct process_exits {
-	struct netlink_socket socket; /* fd -1: no listener */
-	uint16_t family;
-	uint32_t first, end;                        /* of the ring, modulo its size */
-	struct exit_record ring[PROCESS_EXIT_RING]; /* pid 0: taken */
+/* What the exit listener says of one task. */
+struct exit_record {
+	uint32_t pid, parent;
+	bool last; /* of its thread group; false from kernels that do not tell */
+	bool never_execed;
+	uint8_t comm_len;
+	char comm[16];
 };
 
 struct process_state {
 	const char *root;             /* borrowed, set before arm by tests; NULL is "/proc" */
 	struct cellos_probe_env *env; /* borrowed, from arm on */
-	bool by_messages;             /* else by walks alone */
 	int proc_fd;                  /* owned; -1 while /proc cannot be had */
+	bool by_messages;             /* else by walks alone */
 	bool in_gap;                  /* the trouble under way is counted already */
-	uint64_t walk_ns;             /* when to walk, UINT64_MAX: no need */
-	uint64_t walked_ns;
+	uint64_t walk_ns, walked_ns;  /* when to walk, UINT64_MAX: no need; and the last time */
+
 	struct netlink_socket connector;
 	uint64_t ask_ns;          /* when to ask whether the kernel still sends, or UINT64_MAX */
-	uint32_t asked, answered; /* numbers of the last question, and of the last answer */
-	struct process_exits exits;
-	struct process_track {
-		uint32_t *chains;      /* by the low bits of the pid: the first entry, 0: none */
-		uint32_t *roomless;    /* a bit per pid: told as spawned, and not in the table */
-		uint32_t mask;         /* of the chains */
-		uint32_t used, unused; /* entries ever used, and the first that is free again */
-		struct process *held, **held_end; /* in the order of their forks */
-		uint32_t walk;
-		bool snapshot;   /* a first walk came to its end */
-		bool recovering; /* from a loss until the walk that follows it has ended */
-	} track;
+	uint32_t asked, answered; /* numbers of the last question and of the last answer */
+
+	struct netlink_socket exits;                /* fd -1: no listener */
+	uint16_t family;                            /* of its messages */
+	uint32_t first, end;                        /* of the ring, modulo its size */
+	struct exit_record ring[PROCESS_EXIT_RING]; /* until asked for; pid 0: taken */
+
+	uint32_t walk;                    /* the number of the last, or of the one under way */
+	bool snapshot;                    /* a first walk came to its end */
+	bool recovering;                  /* from a loss until the walk that follows it has ended */
+	uint32_t max;                     /* entries in the table */
+	uint32_t used;                    /* that have ever been */
+	uint32_t unused;                  /* the first of those that are free again; 0: none */
+	uint32_t *chains;                 /* by pid: the first entry, 0: none */
+	uint32_t *roomless;               /* a bit per pid: told as spawned, and not in the table */
+	struct process *held, **held_end; /* in the order of their forks */
+
 	alignas(8) char listing[16384]; /* of /proc */
-	alignas(8) char buffer[2048];   /* one message */
-	struct process entries[];       /* [0] stands for one that has no room; then the chains */
+	alignas(8) char message[2048];
+	struct process entries[]; /* 1..max; 0 stands for one that has no room */
 };
+
+/* ---- process_message.c: pure; *out is written only on success, else it is -EINVAL. */
+
+/* nlmsghdr, cn_msg, and then the proc_event: `what` first. */
+#define CONNECTOR_EVENT_AT 36u
+
+/* `ack` is the number given with the question that this answers. */
+CELLOS_MUST_CHECK int connector_parse(const void *message, size_t len, struct proc_event *out,
+				      uint32_t *ack);
+/* The record of one task, in a message of the type `family`. */
+CELLOS_MUST_CHECK int exit_record_parse(const void *message, size_t len, uint16_t family,
+					struct exit_record *out);
+/* The number that the kernel has given to the family. */
+CELLOS_MUST_CHECK int exit_family_parse(const void *message, size_t len, uint16_t *family);
 
 /* ---- process_track.c. Time comes with each call. */
 
 size_t process_track_bytes(uint32_t max);
-void process_track_init(struct process_state *state);
+void process_track_init(struct process_state *s);
 /* The kernel's messages, in its order. */
-void process_forked(struct process_state *state, uint32_t parent, uint32_t pid, uint32_t tgid,
+void process_forked(struct process_state *s, uint32_t parent, uint32_t pid, uint32_t tgid,
 		    uint64_t ns);
-void process_execed(struct process_state *state, uint32_t tgid, uint64_t ns);
-void process_exited(struct process_state *state, uint32_t pid, uint32_t tgid, uint64_t ns);
+void process_execed(struct process_state *s, uint32_t tgid, uint64_t ns);
+void process_exited(struct process_state *s, uint32_t pid, uint32_t tgid, uint64_t ns);
 /* Messages were lost: counts of threads are void until a walk has put it right. */
-void process_lost(struct process_state *state);
-/* A walk: begin, each process that is there, all messages that came meanwhile, end. `stat` was read
-   after `now`; NULL: it is there, and cannot be read. */
-void process_walk_begin(struct process_state *state);
-void process_seen(struct process_state *state, uint32_t pid, const struct cellos_proc_stat *stat,
+void process_lost(struct process_state *s);
+/* Of a walk, which has a number of its own: a process that is there. `stat` was read after `now`;
+   NULL: it could not be read. */
+void process_seen(struct process_state *s, uint32_t pid, const struct cellos_proc_stat *stat,
 		  uint64_t now);
-/* `complete`: the listing came to its end; `sound`: and nothing in it was unreadable. */
-void process_walk_end(struct process_state *state, bool complete, bool sound, uint64_t now);
-/* Tells what need not be held any more, all with `now` UINT64_MAX; when to call again. */
-uint64_t process_settle(struct process_state *state, uint64_t now);
+/* It came to its end, and the messages that came meanwhile have been taken; `sound`: nothing in it
+   was unreadable. */
+void process_walk_end(struct process_state *s, bool sound, uint64_t now);
+/* Tells what need not be held any more, all with UINT64_MAX; when to call again. */
+uint64_t process_settle(struct process_state *s, uint64_t now);
 
-/* ---- process_socket.c */
+/* ---- process_connector.c */
 
-/* 0, or -errno. After them, messages of everything that happens wait in the sockets. */
-CELLOS_MUST_CHECK int process_connector_open(struct process_state *state);
-CELLOS_MUST_CHECK int process_exits_open(struct process_state *state);
-/* LISTEN or IGNORE, under a number of its own. */
-CELLOS_MUST_CHECK int process_connector_ask(struct process_state *state, uint32_t operation);
-/* One message of the kernel's: its length in the buffer, or -errno. */
-CELLOS_MUST_CHECK int process_receive(struct process_state *state,
-				      const struct netlink_socket *socket);
+/* NULL, or what is missing: all, unless `by_messages` is set then. */
+const char *process_connector_arm(struct process_state *s);
+void process_connector_close(struct process_state *s);
+/* Takes what is there; how many messages, `limit` at most. */
+unsigned process_drain(struct process_state *s, unsigned limit);
+/* Counts what was lost, and asks whether the kernel still sends when that is due. */
+void process_connector_check(struct process_state *s);
 /* The record of this task's exit, which the kernel queued before the message of that; false: it was
    lost. */
-bool process_exit_record(struct process_state *state, uint32_t pid, struct exit_record *out);
-/* Reads the listener's socket empty: until then the kernel drops everything, once it has. */
-void process_exits_drain(struct process_state *state);
+bool process_exit_record(struct process_state *s, uint32_t pid, struct exit_record *out);
 
-/* ---- process_scan.c */
+/* ---- process.c */
 
-/* NULL, or why it cannot be used. */
-const char *process_proc_open(struct process_state *state);
-void process_proc_close(struct process_state *state);
+/* One occasion under `o` per stretch of trouble, however long it is. */
+void process_open_gap(struct process_state *s);
 /* What /proc says of it now: 0, or -errno; -ENOENT or -ESRCH when it is not there. */
-CELLOS_MUST_CHECK int process_look(const struct process_state *state, uint32_t pid,
+CELLOS_MUST_CHECK int process_look(const struct process_state *s, uint32_t pid,
 				   struct cellos_proc_stat *out);
-/* Hands every process to process_seen; true when the listing came to its end. */
-bool process_list(struct process_state *state, bool *sound);
 
 #endif

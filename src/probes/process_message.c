@@ -1,8 +1,14 @@
 /* SPDX-FileCopyrightText: cellos-telemetry contributors */
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* See process_message.h. */
-#include "process_message.h"
+/*
+ * What the kernel says of processes, from bytes to numbers: the connector's messages of forks,
+ * execs and exits, and the exit listener's (taskstats) records of every task that exits.
+ *
+ * Threads: any; pure functions. Refuses to: read outside the message, or make anything of one that
+ * is cut or lies.
+ */
+#include "process.h"
 
 #include <errno.h>
 #include <linux/connector.h>
@@ -82,26 +88,14 @@ static struct piece find(struct piece in, uint16_t type)
 static struct piece open_message(const void *message, size_t len, uint16_t type)
 {
 	const size_t headers = NLMSG_HDRLEN + GENL_HDRLEN;
-	struct nlmsghdr head;
+	struct nlmsghdr head = {0};
 
-	if (len < headers)
-		return (struct piece){NULL, 0};
-	memcpy(&head, message, sizeof(head));
+	if (len >= headers)
+		memcpy(&head, message, sizeof(head));
 	if (head.nlmsg_type != type || head.nlmsg_len < headers)
 		return (struct piece){NULL, 0};
 	len = head.nlmsg_len < len ? head.nlmsg_len : len;
 	return (struct piece){(const uint8_t *)message + headers, len - headers};
-}
-
-/* How far struct taskstats has its fields from `ac_comm` on behind their places: some kernels have
-   one or two more numbers in each of the three groups of delays before. The pid, which is told
-   beside the struct as well, shows which. SIZE_MAX: no layout that is known. */
-static size_t shift_of(struct piece stats, uint32_t pid)
-{
-	for (size_t shift = 0; shift <= 3 * 2 * sizeof(uint64_t); shift += 3 * sizeof(uint64_t))
-		if (pid != 0 && number_at(stats, offsetof(struct taskstats, ac_pid) + shift) == pid)
-			return shift;
-	return SIZE_MAX;
 }
 
 int exit_record_parse(const void *message, size_t len, uint16_t family, struct exit_record *out)
@@ -109,12 +103,17 @@ int exit_record_parse(const void *message, size_t len, uint16_t family, struct e
 	struct piece task = find(open_message(message, len, family), TASKSTATS_TYPE_AGGR_PID);
 	struct piece stats = find(task, TASKSTATS_TYPE_STATS);
 	struct exit_record found = {.pid = number_at(find(task, TASKSTATS_TYPE_PID), 0)};
-	size_t shift = shift_of(stats, found.pid);
+	size_t shift = 0;
 	uint16_t version;
 	const char *comm;
 	uint8_t flags;
 
-	if (shift == SIZE_MAX)
+	/* Some kernels have one or two more numbers in each of the three groups of delays that
+	   stand before the name. The pid, which is told beside the struct as well, shows which. */
+	while (number_at(stats, offsetof(struct taskstats, ac_pid) + shift) != found.pid)
+		if ((shift += 3 * sizeof(uint64_t)) > 6 * sizeof(uint64_t))
+			return -EINVAL;
+	if (found.pid == 0)
 		return -EINVAL;
 	/* All of this stands before the pid. */
 	flags = stats.bytes[offsetof(struct taskstats, ac_flag)];
@@ -124,8 +123,7 @@ int exit_record_parse(const void *message, size_t len, uint16_t family, struct e
 	found.parent = number_at(stats, offsetof(struct taskstats, ac_ppid) + shift);
 	found.never_execed = (flags & NEVER_EXECED) != 0;
 	memcpy(&version, stats.bytes, sizeof(version));
-	found.knows_group = version >= VERSION_WITH_GROUP;
-	found.last = found.knows_group && (flags & LAST_OF_GROUP) != 0;
+	found.last = version >= VERSION_WITH_GROUP && (flags & LAST_OF_GROUP) != 0;
 	*out = found;
 	return 0;
 }

@@ -21,13 +21,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
 #include "probe_tables.h"
 #include "probe_util.h"
-#include "proc_parse.h"
 
 static size_t watch_state_bytes(const struct cellos_probe_options *options)
 {
@@ -74,18 +74,16 @@ bool watch_is_name(const struct watched *watched, const char *name, size_t len)
 
 uint64_t watch_queue_limit(const char *file)
 {
-	char text[32];
-	uint64_t number = WATCH_DEFAULT_QUEUED_EVENTS;
+	char text[32] = "";
+	uint64_t number;
 	int fd = open(file, O_RDONLY | O_CLOEXEC);
 
 	if (fd >= 0) {
-		ssize_t got = read(fd, text, sizeof(text));
-
-		if (got < 0 || cellos_proc_parse_number(text, (size_t)got, &number) != 0)
-			number = WATCH_DEFAULT_QUEUED_EVENTS;
+		(void)!read(fd, text, sizeof(text) - 1);
 		close(fd);
 	}
-	return number;
+	number = strtoull(text, NULL, 10);
+	return number > 0 ? number : WATCH_DEFAULT_QUEUED_EVENTS;
 }
 
 /* ---- paths ---------------------------------------------------------------------------------- */

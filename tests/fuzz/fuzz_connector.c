@@ -60,7 +60,7 @@ static int look(uint32_t pid, struct cellos_proc_stat *out)
 static void walk(const uint8_t *bytes, size_t len)
 {
 	process_lost(track_rig.state);
-	process_walk_begin(track_rig.state);
+	track_rig.state->walk++;
 	for (; len >= 2; bytes += 2, len -= 2) {
 		uint32_t pid = (bytes[0] | (uint32_t)bytes[1] << 8) & 0x7fff;
 		struct cellos_proc_stat stat;
@@ -70,7 +70,7 @@ static void walk(const uint8_t *bytes, size_t len)
 			stat.flags |= (bytes[1] & 0x80) != 0 ? CELLOS_PF_KTHREAD : 0;
 		process_seen(track_rig.state, pid, there ? &stat : NULL, now);
 	}
-	process_walk_end(track_rig.state, true, true, now);
+	process_walk_end(track_rig.state, true, now);
 }
 
 static void take(const uint8_t *bytes, size_t len, struct exit_record *record)
@@ -127,12 +127,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	track_rig.emit = emit;
 	track_rig.look = look;
 	track_rig_init(MAX_PROCESSES, true, true);
-	process_walk_begin(track_rig.state); /* nobody there at first */
-	process_walk_end(track_rig.state, true, true, now);
+	track_rig.state->walk++; /* nobody there at first */
+	process_walk_end(track_rig.state, true, now);
 	run(data, size);
 	now += 100 * MS;
 	FUZZ_CHECK(process_settle(track_rig.state, now) == UINT64_MAX);
-	FUZZ_CHECK(track_rig.state->track.held == NULL);
+	FUZZ_CHECK(track_rig.state->held == NULL);
 	while (touched_count > 0)
 		told[touched[--touched_count]] = 0;
 	track_rig_free();

@@ -11,7 +11,7 @@
 
 #include "cellos/event.h"
 #include "fuzz.h"
-#include "process_message.h"
+#include "process.h"
 
 #define FAMILY 31u
 
@@ -35,7 +35,6 @@ static void check_record(uint8_t *message, size_t len)
 	}
 	FUZZ_CHECK(record.pid != 0 && record.comm_len <= CELLOS_RAW_COMM_MAX_BYTES);
 	FUZZ_CHECK(memchr(record.comm, 0, record.comm_len) == NULL);
-	FUZZ_CHECK(record.knows_group || !record.last);
 	message[len] = 0xff;
 	if (is_whole(message, len))
 		FUZZ_CHECK(exit_record_parse(message, len + 1, FAMILY, &again) == 0 &&

@@ -185,20 +185,3 @@ Test(proc_parse, directory_names)
 	cr_assert(cellos_proc_parse_pid("12a") == 0);
 	cr_assert(cellos_proc_parse_pid("-1") == 0);
 }
-
-Test(proc_parse, numbers)
-{
-	uint64_t number = 7;
-
-	cr_assert(cellos_proc_parse_number("16384\n", 6, &number) == 0 && number == 16384);
-	cr_assert(cellos_proc_parse_number("0\n", 2, &number) == 0 && number == 0);
-	cr_assert(cellos_proc_parse_number("18446744073709551615\n", 21, &number) == 0 &&
-		  number == UINT64_MAX);
-	number = 7;
-	cr_assert(cellos_proc_parse_number("18446744073709551616\n", 21, &number) == -EINVAL);
-	cr_assert(cellos_proc_parse_number("", 0, &number) == -EINVAL);
-	cr_assert(cellos_proc_parse_number("12", 2, &number) == -EINVAL);
-	cr_assert(cellos_proc_parse_number("1 2\n", 4, &number) == -EINVAL);
-	cr_assert(cellos_proc_parse_number("1\n2", 3, &number) == -EINVAL);
-	cr_assert(number == 7, "written on failure");
-}

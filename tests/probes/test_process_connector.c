@@ -573,7 +573,7 @@ static void name_storm(void)
 static uint64_t kernel_drops(void)
 {
 	const struct process_state *state = rig.state;
-	const int fds[2] = {state->connector.fd, state->exits.socket.fd};
+	const int fds[2] = {state->connector.fd, state->exits.fd};
 	FILE *file = fopen("/proc/net/netlink", "re");
 	char line[512];
 	uint64_t sum = 0;

@@ -79,7 +79,7 @@ static bool still; /* nothing goes on by itself */
 
 static bool is_known(uint32_t pid)
 {
-	for (uint32_t at = 1; at <= track_rig.state->track.used; at++)
+	for (uint32_t at = 1; at <= track_rig.state->used; at++)
 		if (track_rig.state->entries[at].pid == pid)
 			return true;
 	return false;
@@ -187,7 +187,6 @@ static void end_thread(struct task *task, unsigned at, bool last)
 		lost++;
 	message.record = (struct exit_record){.pid = tid,
 					      .parent = task->parent,
-					      .knows_group = groups,
 					      .last = groups && last,
 					      .never_execed = !task->execed};
 	snprintf(message.record.comm, 16, "%s", tid == task->pid ? task->name : "thread");
@@ -395,7 +394,7 @@ static void deliver(void)
 /* The kernel goes on between two looks at it. */
 static void walk(void)
 {
-	process_walk_begin(track_rig.state);
+	track_rig.state->walk++;
 	for (uint32_t pid = 1; pid < PIDS; pid++) {
 		struct cellos_proc_stat stat;
 		uint64_t before = ++now;
@@ -406,7 +405,7 @@ static void walk(void)
 			live();
 	}
 	deliver();
-	process_walk_end(track_rig.state, true, true, ++now);
+	process_walk_end(track_rig.state, true, ++now);
 }
 
 static uint64_t counted;
@@ -473,14 +472,14 @@ static void begin(void)
 		bearer[pid] = &tasks[task_count++];
 		used[pid] = true;
 	}
-	process_walk_begin(track_rig.state);
+	track_rig.state->walk++;
 	for (uint32_t pid = 1; pid < PIDS; pid++) {
 		struct cellos_proc_stat stat;
 
 		if (look(pid, &stat) == 0)
 			process_seen(track_rig.state, pid, &stat, now);
 	}
-	process_walk_end(track_rig.state, true, true, now);
+	process_walk_end(track_rig.state, true, now);
 }
 
 static void one_round(void)
@@ -500,7 +499,7 @@ static void one_round(void)
 	read_all();
 	now += 100 * MS;
 	(void)process_settle(track_rig.state, now);
-	CHECK(track_rig.state->track.held == NULL);
+	CHECK(track_rig.state->held == NULL);
 	compare();
 	for (uint32_t pid = FIRST_PID; pid < PIDS; pid++)
 		if (bearer[pid] != NULL && bearer[pid]->alive)

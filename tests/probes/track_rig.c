@@ -24,7 +24,7 @@ void track_rig_init(uint32_t max, bool by_messages, bool listens)
 	env.stats[STAT_TABLE_FULL] = 0;
 	state->env = &env;
 	state->by_messages = by_messages;
-	state->exits.socket.fd = listens ? 0 : -1;
+	state->exits.fd = listens ? 0 : -1;
 	process_track_init(state);
 	track_rig.state = state;
 	track_rig.record.pid = 0;

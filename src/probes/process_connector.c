@@ -1,0 +1,276 @@
+/* SPDX-FileCopyrightText: cellos-telemetry contributors */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * Processes by the kernel's own messages: the connector says who forks, execs and exits, with its
+ * own time stamps; the exit listener (taskstats) says of every task that exits, just before the
+ * connector does, under which name and whether it was the last of its group.
+ *
+ * A lost message is counted (`k`), both queues are read empty, for until then the kernel drops
+ * everything, and a walk of /proc puts right what is known.
+ *
+ * Before 6.6 one count decides whether the kernel sends at all, and any process with the right to
+ * may lower it. So on those it is asked every second: by a LISTEN that it must answer, and by an
+ * IGNORE, which takes the LISTEN back and is answered only while somebody else's still counts: ours
+ * of before. No answer means that we have been silenced for a while: one occasion under `o`.
+ *
+ * Threads: one at a time. Invariants: a filter in the connector's socket lets in what is asked for
+ * alone (a storm of name changes costs nothing and drops nothing); records wait in a fixed ring.
+ * Refuses to: take a message that is not the kernel's, or work outside the initial PID namespace,
+ * where the kernel is silent.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/connector.h>
+#include <linux/filter.h>
+#include <linux/genetlink.h>
+#include <linux/netlink.h>
+#include <linux/taskstats.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/utsname.h>
+
+#include "pid_view.h"
+#include "probe_util.h"
+#include "process.h"
+
+/* What the kernel may hold for each socket: some 2500 messages, or 1600 records of exits. */
+#define SOCKET_BYTES (2u * 1024 * 1024)
+#define MAX_LISTENS 1024u
+#define ASK_NS CELLOS_NS_PER_S
+/* Losses can come faster than /proc can be walked. */
+#define RESYNC_GAP_NS (200 * CELLOS_NS_PER_MS)
+
+/* One message of the kernel's: its length, or -errno. */
+static int receive(struct process_state *s, const struct netlink_socket *from)
+{
+	for (;;) {
+		int got = netlink_receive(from, s->message, sizeof(s->message));
+
+		if (got == -EPERM)
+			cellos_probe_stat_add(s->env, STAT_FORGED, 1);
+		else if (got != -ENOBUFS) /* which netlink_lost will tell of */
+			return got;
+	}
+}
+
+/* ---- exit listener -------------------------------------------------------------------------- */
+
+/* A request with one text, and what the kernel, which answers at once, says to it: 0 or -errno. */
+static int request(struct process_state *s, uint16_t type, uint8_t command, uint16_t attribute,
+		   const char *text)
+{
+	struct {
+		struct nlmsghdr head;
+		struct genlmsghdr generic;
+		struct nlattr attribute;
+		char text[16];
+	} message = {.head = {.nlmsg_len = sizeof(message),
+			      .nlmsg_type = type,
+			      .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK},
+		     .generic = {.cmd = command, .version = 1},
+		     .attribute = {.nla_len = NLA_HDRLEN + sizeof(message.text) - 1,
+				   .nla_type = attribute}};
+	const struct nlmsghdr *head = (const void *)s->message;
+	int got;
+
+	memcpy(message.text, text, strlen(text));
+	got = netlink_send(&s->exits, &message, sizeof(message));
+	while (got >= 0) { /* exits are of no interest yet */
+		got = receive(s, &s->exits);
+		if (got >= (int)NLMSG_LENGTH(sizeof(int)) && head->nlmsg_type == NLMSG_ERROR)
+			return *(const int *)NLMSG_DATA(head);
+		if (got > 0)
+			(void)!exit_family_parse(head, (size_t)got, &s->family);
+	}
+	return got;
+}
+
+/* For each CPU that there may be, which have no gap in their numbers: the kernel takes no other. */
+static int open_exits(struct process_state *s)
+{
+	int result = netlink_open(&s->exits, NETLINK_GENERIC, 0, SOCKET_BYTES);
+	char cpu[12] = "";
+
+	if (result == 0)
+		result = request(s, GENL_ID_CTRL, CTRL_CMD_GETFAMILY, CTRL_ATTR_FAMILY_NAME,
+				 TASKSTATS_GENL_NAME);
+	for (unsigned number = 0; result == 0; number++) {
+		(void)snprintf(cpu, sizeof(cpu), "%u", number);
+		result = request(s, s->family, TASKSTATS_CMD_GET,
+				 TASKSTATS_CMD_ATTR_REGISTER_CPUMASK, cpu);
+	}
+	if ((result == -EINVAL || result == -ERANGE) && cpu[0] > '0')
+		return 0; /* the one behind the last */
+	netlink_close(&s->exits);
+	return result;
+}
+
+/* One more record from the socket, over the oldest when the ring is full; false: there is none. */
+static bool pull(struct process_state *s)
+{
+	struct exit_record *record = &s->ring[s->end % PROCESS_EXIT_RING];
+	int got = receive(s, &s->exits);
+
+	if (got < 0)
+		return false;
+	record->pid = 0;
+	if (exit_record_parse(s->message, (size_t)got, s->family, record) < 0)
+		cellos_probe_stat_add(s->env, STAT_MALFORMED, 1);
+	if (++s->end - s->first > PROCESS_EXIT_RING)
+		s->first++;
+	return true;
+}
+
+bool process_exit_record(struct process_state *s, uint32_t pid, struct exit_record *out)
+{
+	for (uint32_t at = s->first; at != s->end || pull(s); at++) {
+		struct exit_record *record = &s->ring[at % PROCESS_EXIT_RING];
+
+		if (record->pid != pid)
+			continue;
+		*out = *record;
+		record->pid = 0;
+		while (s->first != s->end && s->ring[s->first % PROCESS_EXIT_RING].pid == 0)
+			s->first++;
+		return true;
+	}
+	return false;
+}
+
+/* ---- connector ------------------------------------------------------------------------------ */
+
+static int open_connector(struct process_state *s)
+{
+	const uint32_t others = ~(uint32_t)(PROC_EVENT_FORK | PROC_EVENT_EXEC | PROC_EVENT_EXIT);
+	/* The load is big-endian whatever the machine. */
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, CONNECTOR_EVENT_AT),
+		BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, htonl(others), 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, 0),
+		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+	};
+	struct sock_fprog program = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
+	int result = netlink_open(&s->connector, NETLINK_CONNECTOR, CN_IDX_PROC, SOCKET_BYTES);
+
+	s->asked = s->env->agent_pid << 8; /* unlike another listener's */
+	if (result == 0)
+		result = setsockopt(s->connector.fd, SOL_SOCKET, SO_ATTACH_FILTER, &program,
+				    sizeof(program));
+	return result;
+}
+
+static void take(struct process_state *s, const struct proc_event *event, uint32_t ack)
+{
+	const __typeof__(event->event_data) *data = &event->event_data;
+	uint64_t ns = event->timestamp_ns;
+
+	if (event->what == PROC_EVENT_FORK)
+		process_forked(s, (uint32_t)data->fork.parent_tgid, (uint32_t)data->fork.child_pid,
+			       (uint32_t)data->fork.child_tgid, ns);
+	else if (event->what == PROC_EVENT_EXEC)
+		process_execed(s, (uint32_t)data->exec.process_tgid, ns);
+	else if (event->what == PROC_EVENT_EXIT)
+		process_exited(s, (uint32_t)data->exit.process_pid,
+			       (uint32_t)data->exit.process_tgid, ns);
+	else if (event->what == PROC_EVENT_NONE && data->ack.err == 0)
+		s->answered = ack;
+}
+
+unsigned process_drain(struct process_state *s, unsigned limit)
+{
+	struct proc_event event;
+	unsigned count;
+	uint32_t ack;
+	int got;
+
+	for (count = 0; count < limit && (got = receive(s, &s->connector)) >= 0; count++) {
+		if (connector_parse(s->message, (size_t)got, &event, &ack) == 0)
+			take(s, &event, ack);
+		else
+			cellos_probe_stat_add(s->env, STAT_MALFORMED, 1);
+	}
+	return count;
+}
+
+/* True when the kernel has answered, which it does at once. What else is there is taken as well. */
+static bool ask(struct process_state *s, uint32_t operation)
+{
+	/* nlmsghdr: length, type and flags, number, sender. cn_msg: whose, number, ack, length. */
+	const uint32_t message[] = {
+		40,         NLMSG_DONE,        0,        0, CN_IDX_PROC, CN_VAL_PROC, 0,
+		++s->asked, sizeof(operation), operation};
+
+	if (netlink_send(&s->connector, message, sizeof(message)) < 0)
+		return false;
+	(void)process_drain(s, PROCESS_WHOLE_QUEUE);
+	return s->answered == s->asked;
+}
+
+static void want_resync(struct process_state *s)
+{
+	process_lost(s);
+	if (s->walk_ns == UINT64_MAX)
+		s->walk_ns = s->walked_ns + RESYNC_GAP_NS;
+}
+
+void process_connector_check(struct process_state *s)
+{
+	uint64_t lost = netlink_lost(&s->connector) + netlink_lost(&s->exits);
+	unsigned listens = 1;
+
+	if (lost > 0) {
+		cellos_lane_count(s->env->lane, CELLOS_DROP_KERNEL, lost);
+		while (pull(s))
+			; /* the connector's is empty already, or will be before the walk */
+		want_resync(s);
+	}
+	if (cellos_probe_now() < s->ask_ns)
+		return;
+	s->ask_ns = cellos_probe_now() + ASK_NS;
+	if (ask(s, PROC_CN_MCAST_LISTEN) && ask(s, PROC_CN_MCAST_IGNORE))
+		return;
+	while (!ask(s, PROC_CN_MCAST_LISTEN) && listens < MAX_LISTENS)
+		listens++;
+	process_open_gap(s); /* which the walk that follows closes */
+	want_resync(s);
+}
+
+/* Whether others can silence us, see above. When in doubt, yes. */
+static bool is_old_kernel(void)
+{
+	unsigned major = 0, minor = 0;
+	struct utsname name;
+
+	return uname(&name) != 0 || sscanf(name.release, "%u.%u", &major, &minor) != 2 ||
+	       major < 6 || (major == 6 && minor < 6);
+}
+
+const char *process_connector_arm(struct process_state *s)
+{
+	struct cellos_pid_view view;
+
+	cellos_pid_view_look(&view);
+	if (view.mode == CELLOS_PID_VIEW_NESTED)
+		return "not in the initial PID namespace, where alone the kernel's process "
+		       "connector speaks";
+	if (open_connector(s) < 0 || !ask(s, PROC_CN_MCAST_LISTEN)) {
+		netlink_close(&s->connector);
+		return "the process connector does not answer";
+	}
+	s->by_messages = true;
+	if (is_old_kernel())
+		s->ask_ns = cellos_probe_now() + ASK_NS;
+	/* Worth having, not needed. */
+	return open_exits(s) == 0 ? NULL : "no exit listener: short processes may lack a name";
+}
+
+void process_connector_close(struct process_state *s)
+{
+	/* Newer kernels see by the closing that nobody listens. */
+	if (s->ask_ns != UINT64_MAX)
+		(void)ask(s, PROC_CN_MCAST_IGNORE);
+	netlink_close(&s->connector);
+	netlink_close(&s->exits);
+}
