@@ -11,10 +11,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#ifndef SO_MEMINFO
-#define SO_MEMINFO 55
-#endif
-
 #define AWAIT_MS 1000
 
 int netlink_open(struct netlink_socket *s, int protocol, uint32_t groups, uint32_t buffer)

@@ -41,13 +41,6 @@
 /* getdents64 is used raw, since opendir takes heap memory; this is what it fills in. */
 _Static_assert(offsetof(struct dirent, d_name) == 19, "the kernel's struct linux_dirent64");
 
-void process_open_gap(struct process_state *s)
-{
-	if (!s->in_gap)
-		cellos_lane_count(s->env->lane, CELLOS_DROP_OVERFLOW, 1);
-	s->in_gap = true;
-}
-
 /* ---- /proc ---------------------------------------------------------------------------------- */
 
 int process_look(const struct process_state *s, uint32_t pid, struct cellos_proc_stat *out)
@@ -65,13 +58,6 @@ int process_look(const struct process_state *s, uint32_t pid, struct cellos_proc
 	close(fd);
 	line[got < 0 ? 0 : got] = '\0';
 	return got < 0 ? (int)got : cellos_proc_parse_stat(line, out);
-}
-
-static void close_proc(struct process_state *s)
-{
-	if (s->proc_fd >= 0)
-		close(s->proc_fd);
-	s->proc_fd = -1;
 }
 
 /* NULL, or why it cannot be used. */
@@ -92,22 +78,21 @@ static const char *open_proc(struct process_state *s)
 		why = "hidepid on /proc hides the processes of other users";
 	else
 		return NULL;
-	close_proc(s);
+	close(s->proc_fd);
+	s->proc_fd = -1;
 	return why;
 }
 
-/* Hands every process over; true when the listing came to its end. */
-static bool list(struct process_state *s, bool *sound)
+/* Hands every process over; true when the listing came to its end, and all could be read. */
+static bool list(struct process_state *s)
 {
 	long got = lseek(s->proc_fd, 0, SEEK_SET);
+	bool sound = true;
 
-	for (bool first = true; got >= 0; first = false) {
+	while (got >= 0) {
 		got = syscall(SYS_getdents64, s->proc_fd, s->listing, sizeof(s->listing));
 		if (got == 0)
-			return true;
-		/* Some hundred processes are always looked at, also by a last walk. */
-		if (!first && cellos_probe_wait(s->env->stop_fd, -1, 0) == CELLOS_WAIT_STOP)
-			return false;
+			return sound;
 		for (long at = 0; at < got;) {
 			const struct dirent *entry = (const void *)(s->listing + at);
 			uint32_t pid = cellos_proc_parse_pid(entry->d_name);
@@ -116,58 +101,49 @@ static bool list(struct process_state *s, bool *sound)
 			int result = pid != 0 ? process_look(s, pid, &stat) : -ENOENT;
 
 			at += entry->d_reclen;
-			if (result == -ENOENT || result == -ESRCH)
-				continue;
-			*sound &= result == 0;
-			process_seen(s, pid, result == 0 ? &stat : NULL, before);
+			if (result == 0)
+				process_seen(s, &stat, before);
+			else
+				sound &= result == -ENOENT || result == -ESRCH;
 		}
 	}
-	*sound = false;
 	return false;
 }
 
-/* With the connector: puts right what is known. A failure is for now: it is tried again. */
+/* With the connector: puts right what is known. A failure is for now: it is tried again, and the
+   time until then is one occasion. */
 static void walk(struct process_state *s)
 {
 	uint64_t interval = s->env->options->process_interval_ms * CELLOS_NS_PER_MS;
-	bool complete = false, sound = true;
+	bool sound = false;
 
 	if (s->proc_fd >= 0 || open_proc(s) == NULL) {
 		s->walk++;
-		complete = list(s, &sound);
+		sound = list(s);
 		(void)process_drain(s, PROCESS_WHOLE_QUEUE);
-		if (complete)
-			process_walk_end(s, sound, cellos_probe_now());
-		else if (!sound) /* the directory is dead; another may stand there */
-			close_proc(s);
+		if (sound)
+			process_walk_end(s, cellos_probe_now());
 		cellos_probe_stat_add(s->env, STAT_WALKS, 1);
 	}
-	if (s->proc_fd < 0 || !sound)
-		process_open_gap(s);
-	else if (complete)
-		s->in_gap = false;
+	if (!sound && !s->in_gap)
+		cellos_lane_count(s->env->lane, CELLOS_DROP_OVERFLOW, 1);
+	s->in_gap = !sound;
 	s->walked_ns = cellos_probe_now();
 	if (!s->by_messages) /* on a grid of due moments: no drift, and no burst after a stall */
 		s->walk_ns = s->walked_ns + interval - (s->walked_ns - s->walk_ns) % interval;
-	else if (complete && sound)
-		s->walk_ns = UINT64_MAX;
 	else
-		s->walk_ns = s->walked_ns + CELLOS_PROBE_RETRY_NS;
+		s->walk_ns = sound ? UINT64_MAX : s->walked_ns + CELLOS_PROBE_RETRY_NS;
 }
 
 /* ---- life ----------------------------------------------------------------------------------- */
-
-static size_t process_state_bytes(const struct cellos_probe_options *options)
-{
-	return sizeof(struct process_state) + process_track_bytes(options->max_processes);
-}
 
 static void process_arm(void *opaque, struct cellos_probe_env *env,
 			struct cellos_probe_status *status)
 {
 	struct process_state *s = opaque;
 	enum cellos_process_choice choice = env->options->process;
-	const char *why, *instead = "";
+	bool armed = false;
+	const char *why;
 
 	s->env = env;
 	s->connector.fd = s->exits.fd = -1;
@@ -176,23 +152,23 @@ static void process_arm(void *opaque, struct cellos_probe_env *env,
 	why = open_proc(s);
 	if (why == NULL && choice != CELLOS_PROCESS_WALKER)
 		why = process_connector_arm(s);
-	*status = (struct cellos_probe_status){.surface = "none", .exactness = "none"};
 	if (s->by_messages || choice != CELLOS_PROCESS_CONNECTOR) {
 		s->walk_ns = cellos_probe_now();
 		walk(s);
-		status->armed = s->proc_fd >= 0;
+		armed = s->proc_fd >= 0;
 	}
-	status->failed = !status->armed;
-	if (status->armed) {
-		status->surface = s->by_messages ? "connector" : "procfs";
-		status->exactness = s->by_messages ? "exact" : "sampled";
+	*status = (struct cellos_probe_status){.armed = armed,
+					       .failed = !armed,
+					       .surface = armed ? "procfs" : "none",
+					       .exactness = armed ? "sampled" : "none"};
+	if (s->by_messages) {
+		status->surface = "connector";
+		status->exactness = "exact";
 		status->kernel_bytes = s->connector.buffer + s->exits.buffer;
-		instead = s->by_messages ? "" : "; /proc is walked instead";
-	} else if (why == NULL) {
-		why = "cannot list /proc";
 	}
 	if (why != NULL)
-		cellos_probe_why(status, "%s%s", why, instead);
+		cellos_probe_why(status, "%s%s", why,
+				 armed && !s->by_messages ? "; /proc is walked instead" : "");
 }
 
 /* Until there is reason to look; false: stop. */
@@ -238,7 +214,9 @@ static void process_disarm(void *opaque, struct cellos_probe_env *env)
 
 	(void)env;
 	process_connector_close(s);
-	close_proc(s);
+	if (s->proc_fd >= 0)
+		close(s->proc_fd);
+	s->proc_fd = -1;
 }
 
 const struct cellos_probe cellos_probe_process = {

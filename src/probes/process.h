@@ -6,7 +6,8 @@
  *
  *   process.c            which way to see, /proc, and the thread's life
  *   process_connector.c  the kernel's messages: the connector and the exit listener
- *   process_message.c    those, from bytes to numbers
+ *   process_message.c    those, from bytes to numbers, and
+ *   proc_parse.c         a line of /proc
  *   process_track.c      what is a process, when it is over, when to tell it under which name
  *
  * Threads: as cellos/probe.h says; one at a time. Refuses to: be seen outside the probe's files.
@@ -20,7 +21,6 @@
 
 #include "cellos/probe.h"
 #include "netlink.h"
-#include "proc_parse.h"
 
 /* How long a spawn waits for the name after exec. */
 #define PROCESS_HOLD_NS UINT64_C(20000000)
@@ -28,13 +28,24 @@
 /* More messages than any socket holds, and an end to a flood. */
 #define PROCESS_WHOLE_QUEUE (1024u * 1024)
 
-enum process_stat { STAT_TABLE_FULL, STAT_WALKS, STAT_FORGED, STAT_MALFORMED };
+/* PID_MAX_LIMIT on 64-bit kernels: every number is below it. */
+#define CELLOS_PID_LIMIT 4194304u
 
-enum process_name {
-	NAME_INHERITED, /* its parent's, or its own before exec */
-	NAME_UNKNOWN,   /* it has execed, and nothing has told under which name */
-	NAME_KNOWN
+/* Of the kernel's PF_ flags, the two that matter here; field 9 of stat shows them. */
+#define CELLOS_PF_FORKNOEXEC 0x00000040u
+#define CELLOS_PF_KTHREAD 0x00200000u
+
+struct cellos_proc_stat {
+	uint64_t starttime; /* ticks since boot: with the pid, it names one process */
+	uint32_t pid;
+	uint32_t flags;
+	uint32_t num_threads;
+	char state;
+	uint8_t comm_len; /* 0..15 */
+	char comm[16];    /* as the kernel has it: any byte but NUL; then zeros */
 };
+
+enum process_stat { STAT_TABLE_FULL, STAT_WALKS, STAT_FORGED, STAT_MALFORMED };
 
 struct process {
 	uint64_t starttime; /* ticks since boot; 0: not known yet */
@@ -45,7 +56,7 @@ struct process {
 	uint32_t next;    /* of the chain in the table, or of those not in use */
 	uint32_t threads; /* from its fork on; 0: a message was lost, or it is older than we are */
 	uint32_t walk;    /* the last that has seen it */
-	enum process_name name;
+	bool named;       /* by its own name; else by its parent's, or not at all */
 	bool walked;      /* found by a walk; the message of its fork may be to come */
 	bool kernel;      /* forked by the kernel, and a thread of it unless an exec follows */
 	bool held;        /* its spawn is not told yet */
@@ -79,7 +90,7 @@ struct process_state {
 
 	struct netlink_socket exits;                /* fd -1: no listener */
 	uint16_t family;                            /* of its messages */
-	uint32_t first, end;                        /* of the ring, modulo its size */
+	uint64_t records;                           /* so many ever came */
 	struct exit_record ring[PROCESS_EXIT_RING]; /* until asked for; pid 0: taken */
 
 	uint32_t walk;                    /* the number of the last, or of the one under way */
@@ -97,14 +108,29 @@ struct process_state {
 	struct process entries[]; /* 1..max; 0 stands for one that has no room */
 };
 
-/* ---- process_message.c: pure; *out is written only on success, else it is -EINVAL. */
+/* ---- proc_parse.c: pure; *out is written only on success, else it is -EINVAL. */
+
+/* A line of /proc/PID/stat as far as field 22, with a NUL at its end. The name may hold anything,
+   also ") R 1 (". */
+CELLOS_MUST_CHECK int cellos_proc_parse_stat(const char *line, struct cellos_proc_stat *out);
+
+/* The pid that a directory of /proc is named by; 0 when the name is not one. */
+uint32_t cellos_proc_parse_pid(const char *name);
+
+/* ---- process_message.c: the same. */
 
 /* nlmsghdr, cn_msg, and then the proc_event: `what` first. */
 #define CONNECTOR_EVENT_AT 36u
 
-/* `ack` is the number given with the question that this answers. */
-CELLOS_MUST_CHECK int connector_parse(const void *message, size_t len, struct proc_event *out,
-				      uint32_t *ack);
+struct connector_event {
+	uint32_t what;       /* PROC_EVENT_ */
+	uint32_t pid, tgid;  /* the child of a fork; whoever execs or exits */
+	uint32_t parent;     /* FORK: its tgid */
+	uint32_t ack, error; /* NONE: the number given with the question; 0 or errno */
+	uint64_t ns;         /* CLOCK_MONOTONIC */
+};
+
+CELLOS_MUST_CHECK int connector_parse(const void *message, size_t len, struct connector_event *out);
 /* The record of one task, in a message of the type `family`. */
 CELLOS_MUST_CHECK int exit_record_parse(const void *message, size_t len, uint16_t family,
 					struct exit_record *out);
@@ -113,22 +139,17 @@ CELLOS_MUST_CHECK int exit_family_parse(const void *message, size_t len, uint16_
 
 /* ---- process_track.c. Time comes with each call. */
 
-size_t process_track_bytes(uint32_t max);
+size_t process_state_bytes(const struct cellos_probe_options *options);
 void process_track_init(struct process_state *s);
 /* The kernel's messages, in its order. */
 void process_forked(struct process_state *s, uint32_t parent, uint32_t pid, uint32_t tgid,
 		    uint64_t ns);
 void process_execed(struct process_state *s, uint32_t tgid, uint64_t ns);
 void process_exited(struct process_state *s, uint32_t pid, uint32_t tgid, uint64_t ns);
-/* Messages were lost: counts of threads are void until a walk has put it right. */
-void process_lost(struct process_state *s);
-/* Of a walk, which has a number of its own: a process that is there. `stat` was read after `now`;
-   NULL: it could not be read. */
-void process_seen(struct process_state *s, uint32_t pid, const struct cellos_proc_stat *stat,
-		  uint64_t now);
-/* It came to its end, and the messages that came meanwhile have been taken; `sound`: nothing in it
-   was unreadable. */
-void process_walk_end(struct process_state *s, bool sound, uint64_t now);
+/* Of a walk, which has a number of its own: a process that is there, read after `now`. */
+void process_seen(struct process_state *s, const struct cellos_proc_stat *stat, uint64_t now);
+/* It came to its end, and the messages that came meanwhile have been taken. */
+void process_walk_end(struct process_state *s, uint64_t now);
 /* Tells what need not be held any more, all with UINT64_MAX; when to call again. */
 uint64_t process_settle(struct process_state *s, uint64_t now);
 
@@ -147,8 +168,6 @@ bool process_exit_record(struct process_state *s, uint32_t pid, struct exit_reco
 
 /* ---- process.c */
 
-/* One occasion under `o` per stretch of trouble, however long it is. */
-void process_open_gap(struct process_state *s);
 /* What /proc says of it now: 0, or -errno; -ENOENT or -ESRCH when it is not there. */
 CELLOS_MUST_CHECK int process_look(const struct process_state *s, uint32_t pid,
 				   struct cellos_proc_stat *out);

@@ -66,12 +66,10 @@ static int request(struct process_state *s, uint16_t type, uint8_t command, uint
 		struct genlmsghdr generic;
 		struct nlattr attribute;
 		char text[16];
-	} message = {.head = {.nlmsg_len = sizeof(message),
-			      .nlmsg_type = type,
-			      .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK},
-		     .generic = {.cmd = command, .version = 1},
-		     .attribute = {.nla_len = NLA_HDRLEN + sizeof(message.text) - 1,
-				   .nla_type = attribute}};
+	} message = {{sizeof(message), type, NLM_F_REQUEST | NLM_F_ACK, 0, 0},
+		     {.cmd = command, .version = 1},
+		     {NLA_HDRLEN + sizeof(message.text) - 1, attribute},
+		     ""};
 	const struct nlmsghdr *head = (const void *)s->message;
 	int got;
 
@@ -110,30 +108,29 @@ static int open_exits(struct process_state *s)
 /* One more record from the socket, over the oldest when the ring is full; false: there is none. */
 static bool pull(struct process_state *s)
 {
-	struct exit_record *record = &s->ring[s->end % PROCESS_EXIT_RING];
+	struct exit_record *record = &s->ring[s->records % PROCESS_EXIT_RING];
 	int got = receive(s, &s->exits);
 
 	if (got < 0)
 		return false;
 	record->pid = 0;
+	s->records++;
 	if (exit_record_parse(s->message, (size_t)got, s->family, record) < 0)
 		cellos_probe_stat_add(s->env, STAT_MALFORMED, 1);
-	if (++s->end - s->first > PROCESS_EXIT_RING)
-		s->first++;
 	return true;
 }
 
 bool process_exit_record(struct process_state *s, uint32_t pid, struct exit_record *out)
 {
-	for (uint32_t at = s->first; at != s->end || pull(s); at++) {
+	uint64_t at = s->records > PROCESS_EXIT_RING ? s->records - PROCESS_EXIT_RING : 0;
+
+	for (; at < s->records || pull(s); at++) {
 		struct exit_record *record = &s->ring[at % PROCESS_EXIT_RING];
 
 		if (record->pid != pid)
 			continue;
 		*out = *record;
 		record->pid = 0;
-		while (s->first != s->end && s->ring[s->first % PROCESS_EXIT_RING].pid == 0)
-			s->first++;
 		return true;
 	}
 	return false;
@@ -141,53 +138,27 @@ bool process_exit_record(struct process_state *s, uint32_t pid, struct exit_reco
 
 /* ---- connector ------------------------------------------------------------------------------ */
 
-static int open_connector(struct process_state *s)
+static void take(struct process_state *s, const struct connector_event *event)
 {
-	const uint32_t others = ~(uint32_t)(PROC_EVENT_FORK | PROC_EVENT_EXEC | PROC_EVENT_EXIT);
-	/* The load is big-endian whatever the machine. */
-	struct sock_filter code[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, CONNECTOR_EVENT_AT),
-		BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, htonl(others), 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, 0),
-		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
-	};
-	struct sock_fprog program = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
-	int result = netlink_open(&s->connector, NETLINK_CONNECTOR, CN_IDX_PROC, SOCKET_BYTES);
-
-	s->asked = s->env->agent_pid << 8; /* unlike another listener's */
-	if (result == 0)
-		result = setsockopt(s->connector.fd, SOL_SOCKET, SO_ATTACH_FILTER, &program,
-				    sizeof(program));
-	return result;
-}
-
-static void take(struct process_state *s, const struct proc_event *event, uint32_t ack)
-{
-	const __typeof__(event->event_data) *data = &event->event_data;
-	uint64_t ns = event->timestamp_ns;
-
 	if (event->what == PROC_EVENT_FORK)
-		process_forked(s, (uint32_t)data->fork.parent_tgid, (uint32_t)data->fork.child_pid,
-			       (uint32_t)data->fork.child_tgid, ns);
+		process_forked(s, event->parent, event->pid, event->tgid, event->ns);
 	else if (event->what == PROC_EVENT_EXEC)
-		process_execed(s, (uint32_t)data->exec.process_tgid, ns);
+		process_execed(s, event->tgid, event->ns);
 	else if (event->what == PROC_EVENT_EXIT)
-		process_exited(s, (uint32_t)data->exit.process_pid,
-			       (uint32_t)data->exit.process_tgid, ns);
-	else if (event->what == PROC_EVENT_NONE && data->ack.err == 0)
-		s->answered = ack;
+		process_exited(s, event->pid, event->tgid, event->ns);
+	else if (event->what == PROC_EVENT_NONE && event->error == 0)
+		s->answered = event->ack;
 }
 
 unsigned process_drain(struct process_state *s, unsigned limit)
 {
-	struct proc_event event;
+	struct connector_event event;
 	unsigned count;
-	uint32_t ack;
 	int got;
 
 	for (count = 0; count < limit && (got = receive(s, &s->connector)) >= 0; count++) {
-		if (connector_parse(s->message, (size_t)got, &event, &ack) == 0)
-			take(s, &event, ack);
+		if (connector_parse(s->message, (size_t)got, &event) == 0)
+			take(s, &event);
 		else
 			cellos_probe_stat_add(s->env, STAT_MALFORMED, 1);
 	}
@@ -208,33 +179,27 @@ static bool ask(struct process_state *s, uint32_t operation)
 	return s->answered == s->asked;
 }
 
-static void want_resync(struct process_state *s)
-{
-	process_lost(s);
-	if (s->walk_ns == UINT64_MAX)
-		s->walk_ns = s->walked_ns + RESYNC_GAP_NS;
-}
-
 void process_connector_check(struct process_state *s)
 {
 	uint64_t lost = netlink_lost(&s->connector) + netlink_lost(&s->exits);
-	unsigned listens = 1;
+	bool silenced = false;
 
-	if (lost > 0) {
-		cellos_lane_count(s->env->lane, CELLOS_DROP_KERNEL, lost);
-		while (pull(s))
-			; /* the connector's is empty already, or will be before the walk */
-		want_resync(s);
+	if (cellos_probe_now() >= s->ask_ns) {
+		s->ask_ns = cellos_probe_now() + ASK_NS;
+		silenced = !ask(s, PROC_CN_MCAST_LISTEN) || !ask(s, PROC_CN_MCAST_IGNORE);
+		for (unsigned n = 0; silenced && n < MAX_LISTENS; n++)
+			if (ask(s, PROC_CN_MCAST_LISTEN))
+				break;
 	}
-	if (cellos_probe_now() < s->ask_ns)
+	if (lost == 0 && !silenced)
 		return;
-	s->ask_ns = cellos_probe_now() + ASK_NS;
-	if (ask(s, PROC_CN_MCAST_LISTEN) && ask(s, PROC_CN_MCAST_IGNORE))
-		return;
-	while (!ask(s, PROC_CN_MCAST_LISTEN) && listens < MAX_LISTENS)
-		listens++;
-	process_open_gap(s); /* which the walk that follows closes */
-	want_resync(s);
+	cellos_lane_count(s->env->lane, CELLOS_DROP_OVERFLOW, silenced);
+	cellos_lane_count(s->env->lane, CELLOS_DROP_KERNEL, lost);
+	while (pull(s))
+		; /* the connector's is empty already, or will be before the walk */
+	s->recovering = true;
+	if (s->walk_ns == UINT64_MAX)
+		s->walk_ns = s->walked_ns + RESYNC_GAP_NS;
 }
 
 /* Whether others can silence us, see above. When in doubt, yes. */
@@ -244,18 +209,31 @@ static bool is_old_kernel(void)
 	struct utsname name;
 
 	return uname(&name) != 0 || sscanf(name.release, "%u.%u", &major, &minor) != 2 ||
-	       major < 6 || (major == 6 && minor < 6);
+	       1000 * major + minor < 6006;
 }
 
 const char *process_connector_arm(struct process_state *s)
 {
+	const uint32_t others = ~(uint32_t)(PROC_EVENT_FORK | PROC_EVENT_EXEC | PROC_EVENT_EXIT);
+	/* The load is big-endian whatever the machine. */
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, CONNECTOR_EVENT_AT),
+		BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, htonl(others), 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, 0),
+		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+	};
+	struct sock_fprog program = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
 	struct cellos_pid_view view;
 
 	cellos_pid_view_look(&view);
 	if (view.mode == CELLOS_PID_VIEW_NESTED)
 		return "not in the initial PID namespace, where alone the kernel's process "
 		       "connector speaks";
-	if (open_connector(s) < 0 || !ask(s, PROC_CN_MCAST_LISTEN)) {
+	s->asked = s->env->agent_pid << 8; /* unlike another listener's */
+	if (netlink_open(&s->connector, NETLINK_CONNECTOR, CN_IDX_PROC, SOCKET_BYTES) < 0 ||
+	    setsockopt(s->connector.fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) <
+		    0 ||
+	    !ask(s, PROC_CN_MCAST_LISTEN)) {
 		netlink_close(&s->connector);
 		return "the process connector does not answer";
 	}

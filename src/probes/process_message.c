@@ -22,27 +22,29 @@
 _Static_assert(sizeof(struct nlmsghdr) + sizeof(struct cn_msg) == CONNECTOR_EVENT_AT,
 	       "where the socket's filter looks");
 
-/* As much as of a fork is used, which says the most. */
-#define LEAST_EVENT (offsetof(struct proc_event, event_data.fork.child_tgid) + sizeof(uint32_t))
-
-int connector_parse(const void *message, size_t len, struct proc_event *out, uint32_t *ack)
+int connector_parse(const void *message, size_t len, struct connector_event *out)
 {
-	struct proc_event event = {0};
-	struct nlmsghdr header;
+	struct proc_event event;
 	struct cn_msg packet;
 
-	if (len < CONNECTOR_EVENT_AT + LEAST_EVENT)
+	if (len < CONNECTOR_EVENT_AT + sizeof(event))
 		return -EINVAL;
-	memcpy(&header, message, sizeof(header));
-	memcpy(&packet, (const uint8_t *)message + sizeof(header), sizeof(packet));
-	if (header.nlmsg_len > len || packet.id.idx != CN_IDX_PROC ||
-	    packet.id.val != CN_VAL_PROC || packet.len < LEAST_EVENT ||
-	    CONNECTOR_EVENT_AT + packet.len > len)
+	memcpy(&packet, (const uint8_t *)message + sizeof(struct nlmsghdr), sizeof(packet));
+	memcpy(&event, (const uint8_t *)message + CONNECTOR_EVENT_AT, sizeof(event));
+	if (packet.id.idx != CN_IDX_PROC || packet.id.val != CN_VAL_PROC ||
+	    packet.len != sizeof(event))
 		return -EINVAL;
-	memcpy(&event, (const uint8_t *)message + CONNECTOR_EVENT_AT,
-	       packet.len < sizeof(event) ? packet.len : sizeof(event));
-	*out = event;
-	*ack = packet.ack - 1; /* the kernel adds one */
+	*out = (struct connector_event){.what = event.what,
+					.pid = event.event_data.exec.process_pid,
+					.tgid = event.event_data.exec.process_tgid,
+					.parent = event.event_data.fork.parent_tgid,
+					.error = event.event_data.ack.err,
+					.ack = packet.ack - 1, /* the kernel adds one */
+					.ns = event.timestamp_ns};
+	if (event.what == PROC_EVENT_FORK) { /* others have themselves in the parent's place */
+		out->pid = event.event_data.fork.child_pid;
+		out->tgid = event.event_data.fork.child_tgid;
+	}
 	return 0;
 }
 
@@ -88,14 +90,13 @@ static struct piece find(struct piece in, uint16_t type)
 static struct piece open_message(const void *message, size_t len, uint16_t type)
 {
 	const size_t headers = NLMSG_HDRLEN + GENL_HDRLEN;
-	struct nlmsghdr head = {0};
+	struct nlmsghdr head;
 
-	if (len >= headers)
-		memcpy(&head, message, sizeof(head));
-	if (head.nlmsg_type != type || head.nlmsg_len < headers)
+	if (len < headers)
 		return (struct piece){NULL, 0};
-	len = head.nlmsg_len < len ? head.nlmsg_len : len;
-	return (struct piece){(const uint8_t *)message + headers, len - headers};
+	memcpy(&head, message, sizeof(head));
+	return (struct piece){(const uint8_t *)message + headers,
+			      head.nlmsg_type == type ? len - headers : 0};
 }
 
 int exit_record_parse(const void *message, size_t len, uint16_t family, struct exit_record *out)
@@ -104,7 +105,6 @@ int exit_record_parse(const void *message, size_t len, uint16_t family, struct e
 	struct piece stats = find(task, TASKSTATS_TYPE_STATS);
 	struct exit_record found = {.pid = number_at(find(task, TASKSTATS_TYPE_PID), 0)};
 	size_t shift = 0;
-	uint16_t version;
 	const char *comm;
 	uint8_t flags;
 
@@ -122,8 +122,8 @@ int exit_record_parse(const void *message, size_t len, uint16_t family, struct e
 	memcpy(found.comm, comm, found.comm_len);
 	found.parent = number_at(stats, offsetof(struct taskstats, ac_ppid) + shift);
 	found.never_execed = (flags & NEVER_EXECED) != 0;
-	memcpy(&version, stats.bytes, sizeof(version));
-	found.last = version >= VERSION_WITH_GROUP && (flags & LAST_OF_GROUP) != 0;
+	found.last =
+		(uint16_t)number_at(stats, 0) >= VERSION_WITH_GROUP && (flags & LAST_OF_GROUP) != 0;
 	*out = found;
 	return 0;
 }

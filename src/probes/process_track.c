@@ -35,13 +35,12 @@
 /* A walk may see a child before the message of its fork has its time stamp. */
 #define SAME_FORK_NS (100 * CELLOS_NS_PER_MS)
 
-static void release(struct process_state *s);
-
 /* ---- the table ------------------------------------------------------------------------------ */
 
-size_t process_track_bytes(uint32_t max)
+size_t process_state_bytes(const struct cellos_probe_options *options)
 {
-	return (max + 1) * (sizeof(struct process) + sizeof(uint32_t)) + CELLOS_PID_LIMIT / 8;
+	return sizeof(struct process_state) + CELLOS_PID_LIMIT / 8 +
+	       (options->max_processes + 1) * (sizeof(struct process) + sizeof(uint32_t));
 }
 
 void process_track_init(struct process_state *s)
@@ -75,25 +74,6 @@ static struct process *find(struct process_state *s, uint32_t pid)
 	return p;
 }
 
-/* Of a pid that is not known. */
-static struct process *add(struct process_state *s, struct process fresh)
-{
-	uint32_t at;
-
-	while (s->unused == 0 && s->used == s->max && s->held != NULL)
-		release(s); /* which makes room if it is over */
-	at = s->unused != 0 ? s->unused : s->used < s->max ? ++s->used : 0;
-	s->unused = s->entries[at].next; /* 0 unless it was the first of those */
-	if (at != 0) {
-		*link_to(s, fresh.pid) = at;
-	} else {
-		s->roomless[fresh.pid / 32] |= 1u << fresh.pid % 32;
-		cellos_probe_stat_add(s->env, STAT_TABLE_FULL, 1);
-	}
-	s->entries[at] = fresh;
-	return &s->entries[at];
-}
-
 static void forget(struct process_state *s, struct process *p)
 {
 	if (p == s->entries) {
@@ -113,9 +93,9 @@ static void tell(struct process_state *s, enum cellos_probe_source source, const
 	cellos_probe_emit(s->env, source, p->pid, p->comm, p->comm_len, ns);
 }
 
-static void set_name(struct process *p, enum process_name name, const char *comm, uint8_t len)
+static void set_name(struct process *p, bool own, const char *comm, uint8_t len)
 {
-	p->name = name;
+	p->named = own;
 	p->comm_len = len;
 	memcpy(p->comm, comm, len);
 }
@@ -128,11 +108,9 @@ static bool is_another(const struct process *p, const struct cellos_proc_stat *s
 /* What was read of it, now. */
 static void remember(struct process *p, const struct cellos_proc_stat *stat)
 {
-	bool execed = (stat->flags & CELLOS_PF_FORKNOEXEC) == 0;
-
 	p->starttime = stat->starttime;
 	p->leader_gone = stat->state == 'Z';
-	set_name(p, execed ? NAME_KNOWN : NAME_INHERITED, stat->comm, stat->comm_len);
+	set_name(p, (stat->flags & CELLOS_PF_FORKNOEXEC) == 0, stat->comm, stat->comm_len);
 }
 
 static void look(struct process_state *s, struct process *p)
@@ -149,14 +127,12 @@ static bool is_over(const struct cellos_proc_stat *stat)
 	return stat->state == 'X' || (stat->state == 'Z' && stat->num_threads <= 1);
 }
 
+/* When its leader has exited; a failure to look does not keep it alive. */
 static bool is_gone(const struct process_state *s, const struct process *p)
 {
 	struct cellos_proc_stat stat;
-	int result = process_look(s, p->pid, &stat);
 
-	if (result != 0)
-		return result == -ENOENT || result == -ESRCH;
-	return is_over(&stat) || is_another(p, &stat);
+	return process_look(s, p->pid, &stat) != 0 || is_over(&stat) || is_another(p, &stat);
 }
 
 /* Its spawn is told when its name is known, or at once if nothing can be kept of it. */
@@ -184,8 +160,8 @@ static void finish(struct process_state *s, struct process *p, uint64_t ns, bool
 	if (p->held)
 		return;
 	/* A walk knew before the message came; the record is older than either. */
-	if (p->name == NAME_UNKNOWN && process_exit_record(s, p->pid, &record))
-		set_name(p, NAME_KNOWN, record.comm, record.comm_len);
+	if (!p->named && process_exit_record(s, p->pid, &record))
+		set_name(p, true, record.comm, record.comm_len);
 	if (!p->kernel && !p->told)
 		tell(s, CELLOS_SOURCE_PROCESS_EXITED, p, p->over_ns);
 	p->told = true;
@@ -207,6 +183,25 @@ static void release(struct process_state *s)
 		finish(s, p, p->over_ns, false);
 }
 
+/* Of a pid that is not known. */
+static struct process *add(struct process_state *s, struct process fresh)
+{
+	uint32_t at;
+
+	while (s->unused == 0 && s->used == s->max && s->held != NULL)
+		release(s); /* which makes room if it is over */
+	at = s->unused != 0 ? s->unused : s->used < s->max ? ++s->used : 0;
+	s->unused = s->entries[at].next; /* 0 unless it was the first of those */
+	if (at != 0) {
+		*link_to(s, fresh.pid) = at;
+	} else {
+		s->roomless[fresh.pid / 32] |= 1u << fresh.pid % 32;
+		cellos_probe_stat_add(s->env, STAT_TABLE_FULL, 1);
+	}
+	s->entries[at] = fresh;
+	return &s->entries[at];
+}
+
 /* Its number is another's from now on. */
 static void replace(struct process_state *s, struct process *p, uint64_t ns)
 {
@@ -219,13 +214,12 @@ uint64_t process_settle(struct process_state *s, uint64_t now)
 {
 	while (s->held != NULL) {
 		struct process *p = s->held;
-		uint64_t due = p->born_ns + PROCESS_HOLD_NS;
+		bool known = p->named || p->over_ns != 0;
 
-		if (p->over_ns == 0 &&
-		    (p->name == NAME_UNKNOWN || (p->name == NAME_INHERITED && now >= due)))
+		if (!known)
 			look(s, p);
-		if (p->over_ns == 0 && p->name != NAME_KNOWN && now < due)
-			return due;
+		if (!known && !p->named && now < p->born_ns + PROCESS_HOLD_NS)
+			return p->born_ns + PROCESS_HOLD_NS;
 		release(s);
 	}
 	return UINT64_MAX;
@@ -233,29 +227,17 @@ uint64_t process_settle(struct process_state *s, uint64_t now)
 
 /* ---- messages ------------------------------------------------------------------------------- */
 
-/* Threads of the kernel are not in the table, unless they were forked before our eyes. */
-static bool is_kernels(struct process_state *s, const struct process *p, uint32_t pid)
-{
-	struct cellos_proc_stat stat;
-
-	if (pid == KTHREADD || p != NULL)
-		return pid == KTHREADD || p->kernel;
-	return process_look(s, pid, &stat) == 0 && (stat.flags & CELLOS_PF_KTHREAD) != 0;
-}
-
 void process_forked(struct process_state *s, uint32_t parent, uint32_t pid, uint32_t tgid,
 		    uint64_t ns)
 {
 	struct process child = {.pid = pid, .born_ns = ns, .threads = 1, .walk = s->walk};
 	struct process *p = find(s, tgid);
+	struct cellos_proc_stat stat;
 
-	if (pid != tgid) {
-		if (p != NULL && p->threads > 0)
-			p->threads++;
-		return;
-	}
-	if (pid == 0 || pid >= CELLOS_PID_LIMIT)
-		return; /* a CPU's idle task */
+	if (p != NULL && p->threads > 0 && pid != tgid)
+		p->threads++;
+	if (pid != tgid || pid == 0 || pid >= CELLOS_PID_LIMIT)
+		return; /* a thread, or a CPU's idle task */
 	if (p != NULL && p->walked && p->over_ns == 0 && ns < p->born_ns + SAME_FORK_NS) {
 		p->walked = false; /* a walk saw it first */
 		p->walk = s->walk;
@@ -266,8 +248,11 @@ void process_forked(struct process_state *s, uint32_t parent, uint32_t pid, uint
 		replace(s, p, ns);
 	p = find(s, parent);
 	if (p != NULL)
-		set_name(&child, NAME_INHERITED, p->comm, p->comm_len);
-	child.kernel = is_kernels(s, p, parent);
+		set_name(&child, false, p->comm, p->comm_len);
+	/* The kernel's threads are not in the table, unless they were forked before our eyes. */
+	child.kernel = p != NULL ? p->kernel
+				 : process_look(s, parent, &stat) == 0 &&
+					   (stat.flags & CELLOS_PF_KTHREAD) != 0;
 	p = add(s, child);
 	if (!p->kernel)
 		hold(s, p);
@@ -278,17 +263,15 @@ void process_forked(struct process_state *s, uint32_t parent, uint32_t pid, uint
 void process_execed(struct process_state *s, uint32_t tgid, uint64_t ns)
 {
 	struct process *p = find(s, tgid);
-	struct cellos_proc_stat stat;
 
-	if (p == NULL) {
-		/* Its fork was lost, or it is the kernel's and found no room. */
-		if (process_look(s, tgid, &stat) == 0)
-			process_seen(s, tgid, &stat, ns);
+	if (tgid >= CELLOS_PID_LIMIT)
 		return;
-	}
+	if (p == NULL) /* its fork was lost, or it is the kernel's and found no room */
+		p = add(s, (struct process){
+				   .pid = tgid, .born_ns = ns, .walk = s->walk, .kernel = true});
 	/* What it was called before is nobody's name now. An exec by another thread ends the leader
 	   that was and takes its number. */
-	set_name(p, NAME_UNKNOWN, "", 0);
+	set_name(p, false, "", 0);
 	p->leader_gone = false;
 	if (p->kernel) {
 		p->kernel = false;
@@ -300,13 +283,14 @@ void process_execed(struct process_state *s, uint32_t tgid, uint64_t ns)
 
 /* By the record where the kernel tells it, by counting, or by what /proc says. A record may say it
    before the leader's exit has come, which is waited for since it has the name. */
-static bool is_last_exit(struct process_state *s, struct process *p, bool said)
+static bool is_last_exit(const struct process_state *s, struct process *p, bool said)
 {
+	bool counted = p->threads > 0 && !s->recovering;
+
+	p->threads -= p->threads > 0;
 	if (p->leader_gone && said)
 		return true;
-	if (p->threads > 0)
-		return --p->threads == 0;
-	return p->leader_gone && is_gone(s, p);
+	return counted ? p->threads == 0 : p->leader_gone && is_gone(s, p);
 }
 
 void process_exited(struct process_state *s, uint32_t pid, uint32_t tgid, uint64_t ns)
@@ -326,7 +310,7 @@ void process_exited(struct process_state *s, uint32_t pid, uint32_t tgid, uint64
 	if (pid == tgid) {
 		p->leader_gone = true;
 		if (recorded)
-			set_name(p, NAME_KNOWN, record.comm, record.comm_len);
+			set_name(p, true, record.comm, record.comm_len);
 	}
 	if (is_last_exit(s, p, record.last)) {
 		p->over_ns = ns;
@@ -334,48 +318,35 @@ void process_exited(struct process_state *s, uint32_t pid, uint32_t tgid, uint64
 	}
 }
 
-void process_lost(struct process_state *s)
-{
-	s->recovering = true;
-	for (uint32_t at = 1; at <= s->used; at++)
-		s->entries[at].threads = 0;
-}
-
 /* ---- walks ---------------------------------------------------------------------------------- */
 
-void process_seen(struct process_state *s, uint32_t pid, const struct cellos_proc_stat *stat,
-		  uint64_t now)
+void process_seen(struct process_state *s, const struct cellos_proc_stat *stat, uint64_t now)
 {
-	struct process *p = find(s, pid);
-	bool kernel;
+	bool kernel = (stat->flags & CELLOS_PF_KTHREAD) != 0;
+	struct process *p = find(s, stat->pid);
 
-	if (p != NULL)
-		p->walk = s->walk;
-	if (stat == NULL)
-		return;
-	kernel = (stat->flags & CELLOS_PF_KTHREAD) != 0;
 	if (p != NULL && (p->gone || kernel != p->kernel || is_another(p, stat))) {
 		replace(s, p, now);
 		p = NULL;
 	}
 	/* The exit of a zombie is told by a message, if by any. */
 	if (p == NULL && !kernel && !(is_over(stat) && s->by_messages)) {
-		p = add(s, (struct process){.pid = pid,
+		p = add(s, (struct process){.pid = stat->pid,
 					    .born_ns = now,
-					    .walk = s->walk,
 					    .walked = true,
 					    .told = is_over(stat) && !s->snapshot});
 		if (s->snapshot)
 			hold(s, p);
 	}
-	if (p == NULL || kernel)
+	if (p == NULL)
 		return;
+	p->walk = s->walk;
 	remember(p, stat);
 	if (is_over(stat) && p->over_ns == 0)
 		p->over_ns = now;
 }
 
-void process_walk_end(struct process_state *s, bool sound, uint64_t now)
+void process_walk_end(struct process_state *s, uint64_t now)
 {
 	struct cellos_proc_stat stat;
 
@@ -383,6 +354,7 @@ void process_walk_end(struct process_state *s, bool sound, uint64_t now)
 		struct process *p = &s->entries[at];
 		bool missing = p->walk != s->walk;
 
+		p->threads = s->recovering ? 0 : p->threads; /* its count is void */
 		/* A zombie stays known where walks alone tell that its number is free. */
 		if (p->pid != 0 && (missing || p->over_ns != 0))
 			finish(s, p, now, missing || s->by_messages);
@@ -394,6 +366,6 @@ void process_walk_end(struct process_state *s, bool sound, uint64_t now)
 		else if (find(s, pid) == s->entries && process_look(s, pid, &stat) == -ENOENT)
 			finish(s, s->entries, now, true);
 	}
-	s->snapshot |= sound;
+	s->snapshot = true;
 	s->recovering = false;
 }

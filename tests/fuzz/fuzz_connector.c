@@ -59,36 +59,32 @@ static int look(uint32_t pid, struct cellos_proc_stat *out)
 
 static void walk(const uint8_t *bytes, size_t len)
 {
-	process_lost(track_rig.state);
+	track_rig.state->recovering = true;
 	track_rig.state->walk++;
 	for (; len >= 2; bytes += 2, len -= 2) {
 		uint32_t pid = (bytes[0] | (uint32_t)bytes[1] << 8) & 0x7fff;
 		struct cellos_proc_stat stat;
-		bool there = pid != 0 && look(pid, &stat) == 0;
 
-		if (there)
-			stat.flags |= (bytes[1] & 0x80) != 0 ? CELLOS_PF_KTHREAD : 0;
-		process_seen(track_rig.state, pid, there ? &stat : NULL, now);
+		if (pid == 0 || look(pid, &stat) != 0)
+			continue;
+		stat.flags |= (bytes[1] & 0x80) != 0 ? CELLOS_PF_KTHREAD : 0;
+		process_seen(track_rig.state, &stat, now);
 	}
-	process_walk_end(track_rig.state, true, now);
+	process_walk_end(track_rig.state, now);
 }
 
 static void take(const uint8_t *bytes, size_t len, struct exit_record *record)
 {
-	struct proc_event event;
-	uint32_t ack;
+	struct connector_event event;
 
-	if (connector_parse(bytes, len, &event, &ack) < 0)
+	if (connector_parse(bytes, len, &event) < 0)
 		return;
 	if (event.what == PROC_EVENT_FORK)
-		process_forked(track_rig.state, (uint32_t)event.event_data.fork.parent_tgid,
-			       (uint32_t)event.event_data.fork.child_pid,
-			       (uint32_t)event.event_data.fork.child_tgid, now);
+		process_forked(track_rig.state, event.parent, event.pid, event.tgid, now);
 	else if (event.what == PROC_EVENT_EXEC)
-		process_execed(track_rig.state, (uint32_t)event.event_data.exec.process_tgid, now);
+		process_execed(track_rig.state, event.tgid, now);
 	else if (event.what == PROC_EVENT_EXIT)
-		track_rig_exit((uint32_t)event.event_data.exit.process_pid,
-			       (uint32_t)event.event_data.exit.process_tgid, now, record);
+		track_rig_exit(event.pid, event.tgid, now, record);
 	if (event.what == PROC_EVENT_EXIT)
 		record->pid = 0;
 }
@@ -128,7 +124,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	track_rig.look = look;
 	track_rig_init(MAX_PROCESSES, true, true);
 	track_rig.state->walk++; /* nobody there at first */
-	process_walk_end(track_rig.state, true, now);
+	process_walk_end(track_rig.state, now);
 	run(data, size);
 	now += 100 * MS;
 	FUZZ_CHECK(process_settle(track_rig.state, now) == UINT64_MAX);

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "fuzz.h"
-#include "proc_parse.h"
+#include "process.h"
 
 static void check_range(const struct cellos_proc_stat *stat, const uint8_t *data, size_t size)
 {

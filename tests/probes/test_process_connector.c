@@ -269,6 +269,7 @@ static void a_full_table(void)
 
 static void fork_without_exec(void)
 {
+	bool renamed = false;
 	uint64_t before;
 	struct life life;
 	pid_t pid;
@@ -281,17 +282,23 @@ static void fork_without_exec(void)
 		_exit(0);
 	life = reap(pid, before);
 	check(&life, SELF, SELF);
-	before = rig_now();
-	pid = fork();
-	if (pid == 0) {
-		prctl(PR_SET_NAME, "a worker");
-		pause();
-		_exit(0);
+	/* Its name of its own is read at last when a wait for an exec is over, if it got to it
+	   then: a busy machine may be late by itself. */
+	for (unsigned round = 0; round < 5 && !renamed; round++) {
+		before = rig_now();
+		pid = fork();
+		if (pid == 0) {
+			prctl(PR_SET_NAME, "a worker");
+			pause();
+			_exit(0);
+		}
+		RIG_CHECK(rig_until(&rig, SPAWNED, (uint32_t)pid, 1));
+		rig_kill(pid);
+		life = reap(pid, before);
+		check(&life, NULL, "a worker");
+		renamed = is_named(event_of(&life, SPAWNED), "a worker");
 	}
-	RIG_CHECK(rig_until(&rig, SPAWNED, (uint32_t)pid, 1));
-	rig_kill(pid);
-	life = reap(pid, before);
-	check(&life, "a worker", "a worker");
+	RIG_CHECK(renamed);
 	end();
 }
 

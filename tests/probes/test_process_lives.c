@@ -400,12 +400,12 @@ static void walk(void)
 		uint64_t before = ++now;
 
 		if (look(pid, &stat) == 0)
-			process_seen(track_rig.state, pid, &stat, before);
+			process_seen(track_rig.state, &stat, before);
 		if (random_below(8) == 0)
 			live();
 	}
 	deliver();
-	process_walk_end(track_rig.state, true, ++now);
+	process_walk_end(track_rig.state, ++now);
 }
 
 static uint64_t counted;
@@ -415,7 +415,7 @@ static bool count_lost(void)
 	if (lost == counted)
 		return false;
 	counted = lost;
-	process_lost(track_rig.state);
+	track_rig.state->recovering = true;
 	return true;
 }
 
@@ -477,9 +477,9 @@ static void begin(void)
 		struct cellos_proc_stat stat;
 
 		if (look(pid, &stat) == 0)
-			process_seen(track_rig.state, pid, &stat, now);
+			process_seen(track_rig.state, &stat, now);
 	}
-	process_walk_end(track_rig.state, true, now);
+	process_walk_end(track_rig.state, now);
 }
 
 static void one_round(void)

@@ -67,7 +67,7 @@ static void drop(uint32_t pid)
 
 static void see(uint64_t ms, uint32_t pid)
 {
-	process_seen(track_rig.state, pid, &proc[pid], ms * MS);
+	process_seen(track_rig.state, &proc[pid], ms * MS);
 }
 
 static void walk_begin(uint64_t ms)
@@ -80,7 +80,7 @@ static void walk_begin(uint64_t ms)
 
 static void walk_end(uint64_t ms)
 {
-	process_walk_end(track_rig.state, true, ms * MS);
+	process_walk_end(track_rig.state, ms * MS);
 }
 
 static void walk(uint64_t ms)
@@ -91,7 +91,7 @@ static void walk(uint64_t ms)
 
 static void lose(void)
 {
-	process_lost(track_rig.state);
+	track_rig.state->recovering = true;
 }
 
 static void begin_with(uint32_t max, bool listens)
@@ -100,6 +100,7 @@ static void begin_with(uint32_t max, bool listens)
 	track_rig.look = look;
 	track_rig_init(max, true, listens);
 	put(1, "init", 'S', 0, 1);
+	put(2, "kthreadd", 'S', CELLOS_PF_KTHREAD, 1);
 	put(ALIVE, "shell", 'S', 0, 50);
 	walk(0);
 	drop(ALIVE); /* what is known of it must do */
@@ -129,8 +130,7 @@ static void exec_at(uint64_t ms, uint32_t pid)
 
 static struct exit_record record_of(uint32_t pid, const char *name, bool last)
 {
-	struct exit_record record = {
-		.pid = pid, .parent = ALIVE, .last = last};
+	struct exit_record record = {.pid = pid, .parent = ALIVE, .last = last};
 
 	record.comm_len = (uint8_t)strlen(name);
 	memcpy(record.comm, name, strlen(name));
@@ -240,7 +240,6 @@ Test(track, no_exec_to_come)
 	put(100, "worker", 'S', CELLOS_PF_FORKNOEXEC, 70);
 	settle(4 + HOLD);
 	expect_no_more();
-	cr_assert(looks == 0, "before its time there is nothing to learn");
 	cr_assert(settle(5 + HOLD) == 6 + HOLD);
 	expect(SPAWNED, 100, "worker", 5);
 	settle(6 + HOLD);
@@ -659,7 +658,6 @@ Test(track, a_walk_puts_it_right)
 	expect_no_more();
 	exit_at(310, 101, 101, "stays", true);
 	expect(EXITED, 101, "stays", 310);
-	cr_assert(looks == 3, "%u", looks);
 }
 
 /* Messages that wait while the walk goes on are of processes that it has seen, or not. */
@@ -772,12 +770,9 @@ Test(track, half_a_walk)
 	track_rig.state->walk++;
 	expect_no_more();
 	cr_assert(track_rig.state->recovering);
-	track_rig.state->walk++;
-	process_seen(track_rig.state, 100, NULL, 100 * MS);
-	process_seen(track_rig.state, 1, NULL, 100 * MS);
-	process_walk_end(track_rig.state, false, 100 * MS);
+	walk(100);
 	expect(EXITED, ALIVE, "shell", 100);
-	expect_no_more();
+	expect(EXITED, 100, "shell", 100);
 	cr_assert(!track_rig.state->recovering);
 }
 

@@ -15,11 +15,12 @@ static struct cellos_probe_env env;
 
 void track_rig_init(uint32_t max, bool by_messages, bool listens)
 {
-	struct process_state *state = calloc(1, sizeof(*state) + process_track_bytes(max));
+	struct process_state *state;
 
+	options.max_processes = max;
+	state = calloc(1, process_state_bytes(&options));
 	if (state == NULL)
 		abort();
-	options.max_processes = max;
 	env.options = &options;
 	env.stats[STAT_TABLE_FULL] = 0;
 	state->env = &env;
