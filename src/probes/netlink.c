@@ -11,8 +11,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define AWAIT_MS 1000
-
 int netlink_open(struct netlink_socket *s, int protocol, uint32_t groups, uint32_t buffer)
 {
 	struct sockaddr_nl address = {.nl_family = AF_NETLINK, .nl_groups = groups};
@@ -69,7 +67,7 @@ int netlink_await(const struct netlink_socket *s, void *buffer, size_t size)
 	int ready;
 
 	do
-		ready = poll(&waiting, 1, AWAIT_MS);
+		ready = poll(&waiting, 1, 1000);
 	while (ready < 0 && errno == EINTR);
 	if (ready <= 0)
 		return ready == 0 ? -ETIMEDOUT : -errno;

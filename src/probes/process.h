@@ -22,6 +22,8 @@
 #include "cellos/probe.h"
 #include "netlink.h"
 
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "messages are taken as they stand");
+
 /* How long a spawn waits for the name after exec. */
 #define PROCESS_HOLD_NS UINT64_C(20000000)
 #define PROCESS_EXIT_RING 512u /* a power of two */
@@ -122,15 +124,9 @@ uint32_t cellos_proc_parse_pid(const char *name);
 /* nlmsghdr, cn_msg, and then the proc_event: `what` first. */
 #define CONNECTOR_EVENT_AT 36u
 
-struct connector_event {
-	uint32_t what;       /* PROC_EVENT_ */
-	uint32_t pid, tgid;  /* the child of a fork; whoever execs or exits */
-	uint32_t parent;     /* FORK: its tgid */
-	uint32_t ack, error; /* NONE: the number given with the question; 0 or errno */
-	uint64_t ns;         /* CLOCK_MONOTONIC */
-};
-
-CELLOS_MUST_CHECK int connector_parse(const void *message, size_t len, struct connector_event *out);
+/* `ack` is the number given with the question that this answers. */
+CELLOS_MUST_CHECK int connector_parse(const void *message, size_t len, struct proc_event *out,
+				      uint32_t *ack);
 /* The record of one task, in a message of the type `family`. */
 CELLOS_MUST_CHECK int exit_record_parse(const void *message, size_t len, uint16_t family,
 					struct exit_record *out);

@@ -138,27 +138,32 @@ bool process_exit_record(struct process_state *s, uint32_t pid, struct exit_reco
 
 /* ---- connector ------------------------------------------------------------------------------ */
 
-static void take(struct process_state *s, const struct connector_event *event)
+static void take(struct process_state *s, const struct proc_event *event, uint32_t ack)
 {
+	const __typeof__(event->event_data) *of = &event->event_data;
+	uint64_t ns = event->timestamp_ns;
+
 	if (event->what == PROC_EVENT_FORK)
-		process_forked(s, event->parent, event->pid, event->tgid, event->ns);
+		process_forked(s, of->fork.parent_tgid, of->fork.child_pid, of->fork.child_tgid,
+			       ns);
 	else if (event->what == PROC_EVENT_EXEC)
-		process_execed(s, event->tgid, event->ns);
+		process_execed(s, of->exec.process_tgid, ns);
 	else if (event->what == PROC_EVENT_EXIT)
-		process_exited(s, event->pid, event->tgid, event->ns);
-	else if (event->what == PROC_EVENT_NONE && event->error == 0)
-		s->answered = event->ack;
+		process_exited(s, of->exit.process_pid, of->exit.process_tgid, ns);
+	else if (event->what == PROC_EVENT_NONE && of->ack.err == 0)
+		s->answered = ack;
 }
 
 unsigned process_drain(struct process_state *s, unsigned limit)
 {
-	struct connector_event event;
+	struct proc_event event;
 	unsigned count;
+	uint32_t ack;
 	int got;
 
 	for (count = 0; count < limit && (got = receive(s, &s->connector)) >= 0; count++) {
-		if (connector_parse(s->message, (size_t)got, &event) == 0)
-			take(s, &event);
+		if (connector_parse(s->message, (size_t)got, &event, &ack) == 0)
+			take(s, &event, ack);
 		else
 			cellos_probe_stat_add(s->env, STAT_MALFORMED, 1);
 	}
@@ -168,10 +173,11 @@ unsigned process_drain(struct process_state *s, unsigned limit)
 /* True when the kernel has answered, which it does at once. What else is there is taken as well. */
 static bool ask(struct process_state *s, uint32_t operation)
 {
-	/* nlmsghdr: length, type and flags, number, sender. cn_msg: whose, number, ack, length. */
-	const uint32_t message[] = {
-		40,         NLMSG_DONE,        0,        0, CN_IDX_PROC, CN_VAL_PROC, 0,
-		++s->asked, sizeof(operation), operation};
+	const uint32_t message[] = {/* nlmsghdr: length, type, number, sender */
+				    40, NLMSG_DONE, 0, 0,
+				    /* cn_msg: whose, number, ack, length */
+				    CN_IDX_PROC, CN_VAL_PROC, 0, ++s->asked, sizeof(operation),
+				    operation};
 
 	if (netlink_send(&s->connector, message, sizeof(message)) < 0)
 		return false;
@@ -187,9 +193,8 @@ void process_connector_check(struct process_state *s)
 	if (cellos_probe_now() >= s->ask_ns) {
 		s->ask_ns = cellos_probe_now() + ASK_NS;
 		silenced = !ask(s, PROC_CN_MCAST_LISTEN) || !ask(s, PROC_CN_MCAST_IGNORE);
-		for (unsigned n = 0; silenced && n < MAX_LISTENS; n++)
-			if (ask(s, PROC_CN_MCAST_LISTEN))
-				break;
+		for (unsigned n = 0; silenced && n < MAX_LISTENS && !ask(s, PROC_CN_MCAST_LISTEN);)
+			n++;
 	}
 	if (lost == 0 && !silenced)
 		return;
@@ -200,16 +205,6 @@ void process_connector_check(struct process_state *s)
 	s->recovering = true;
 	if (s->walk_ns == UINT64_MAX)
 		s->walk_ns = s->walked_ns + RESYNC_GAP_NS;
-}
-
-/* Whether others can silence us, see above. When in doubt, yes. */
-static bool is_old_kernel(void)
-{
-	unsigned major = 0, minor = 0;
-	struct utsname name;
-
-	return uname(&name) != 0 || sscanf(name.release, "%u.%u", &major, &minor) != 2 ||
-	       1000 * major + minor < 6006;
 }
 
 const char *process_connector_arm(struct process_state *s)
@@ -224,6 +219,8 @@ const char *process_connector_arm(struct process_state *s)
 	};
 	struct sock_fprog program = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
 	struct cellos_pid_view view;
+	unsigned major = 0, minor = 0;
+	struct utsname name;
 
 	cellos_pid_view_look(&view);
 	if (view.mode == CELLOS_PID_VIEW_NESTED)
@@ -238,7 +235,9 @@ const char *process_connector_arm(struct process_state *s)
 		return "the process connector does not answer";
 	}
 	s->by_messages = true;
-	if (is_old_kernel())
+	/* Whether others can silence us, see above; when in doubt, yes. */
+	if (uname(&name) != 0 || sscanf(name.release, "%u.%u", &major, &minor) != 2 ||
+	    1000 * major + minor < 6006)
 		s->ask_ns = cellos_probe_now() + ASK_NS;
 	/* Worth having, not needed. */
 	return open_exits(s) == 0 ? NULL : "no exit listener: short processes may lack a name";

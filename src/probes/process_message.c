@@ -22,29 +22,18 @@
 _Static_assert(sizeof(struct nlmsghdr) + sizeof(struct cn_msg) == CONNECTOR_EVENT_AT,
 	       "where the socket's filter looks");
 
-int connector_parse(const void *message, size_t len, struct connector_event *out)
+int connector_parse(const void *message, size_t len, struct proc_event *out, uint32_t *ack)
 {
-	struct proc_event event;
 	struct cn_msg packet;
 
-	if (len < CONNECTOR_EVENT_AT + sizeof(event))
+	if (len < CONNECTOR_EVENT_AT + sizeof(*out))
 		return -EINVAL;
 	memcpy(&packet, (const uint8_t *)message + sizeof(struct nlmsghdr), sizeof(packet));
-	memcpy(&event, (const uint8_t *)message + CONNECTOR_EVENT_AT, sizeof(event));
 	if (packet.id.idx != CN_IDX_PROC || packet.id.val != CN_VAL_PROC ||
-	    packet.len != sizeof(event))
+	    packet.len != sizeof(*out))
 		return -EINVAL;
-	*out = (struct connector_event){.what = event.what,
-					.pid = event.event_data.exec.process_pid,
-					.tgid = event.event_data.exec.process_tgid,
-					.parent = event.event_data.fork.parent_tgid,
-					.error = event.event_data.ack.err,
-					.ack = packet.ack - 1, /* the kernel adds one */
-					.ns = event.timestamp_ns};
-	if (event.what == PROC_EVENT_FORK) { /* others have themselves in the parent's place */
-		out->pid = event.event_data.fork.child_pid;
-		out->tgid = event.event_data.fork.child_tgid;
-	}
+	memcpy(out, (const uint8_t *)message + CONNECTOR_EVENT_AT, sizeof(*out));
+	*ack = packet.ack - 1; /* the kernel adds one */
 	return 0;
 }
 
@@ -90,13 +79,12 @@ static struct piece find(struct piece in, uint16_t type)
 static struct piece open_message(const void *message, size_t len, uint16_t type)
 {
 	const size_t headers = NLMSG_HDRLEN + GENL_HDRLEN;
-	struct nlmsghdr head;
+	uint32_t found =
+		number_at((struct piece){message, len}, offsetof(struct nlmsghdr, nlmsg_type));
 
-	if (len < headers)
+	if (len < headers || (uint16_t)found != type)
 		return (struct piece){NULL, 0};
-	memcpy(&head, message, sizeof(head));
-	return (struct piece){(const uint8_t *)message + headers,
-			      head.nlmsg_type == type ? len - headers : 0};
+	return (struct piece){(const uint8_t *)message + headers, len - headers};
 }
 
 int exit_record_parse(const void *message, size_t len, uint16_t family, struct exit_record *out)

@@ -264,7 +264,7 @@ void process_execed(struct process_state *s, uint32_t tgid, uint64_t ns)
 {
 	struct process *p = find(s, tgid);
 
-	if (tgid >= CELLOS_PID_LIMIT)
+	if (tgid >= CELLOS_PID_LIMIT || (p == NULL && !s->snapshot))
 		return;
 	if (p == NULL) /* its fork was lost, or it is the kernel's and found no room */
 		p = add(s, (struct process){

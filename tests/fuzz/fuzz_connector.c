@@ -75,16 +75,12 @@ static void walk(const uint8_t *bytes, size_t len)
 
 static void take(const uint8_t *bytes, size_t len, struct exit_record *record)
 {
-	struct connector_event event;
+	struct proc_event event;
+	uint32_t ack;
 
-	if (connector_parse(bytes, len, &event) < 0)
+	if (connector_parse(bytes, len, &event, &ack) < 0)
 		return;
-	if (event.what == PROC_EVENT_FORK)
-		process_forked(track_rig.state, event.parent, event.pid, event.tgid, now);
-	else if (event.what == PROC_EVENT_EXEC)
-		process_execed(track_rig.state, event.tgid, now);
-	else if (event.what == PROC_EVENT_EXIT)
-		track_rig_exit(event.pid, event.tgid, now, record);
+	track_rig_take(&event, now, record);
 	if (event.what == PROC_EVENT_EXIT)
 		record->pid = 0;
 }

@@ -34,14 +34,15 @@ static void check_record(uint8_t *message, size_t len)
 
 static void check_event(uint8_t *message, size_t len)
 {
-	struct connector_event event = {.pid = 4711}, again;
+	struct proc_event event = {.cpu = 4711}, again;
+	uint32_t ack = 0, other;
 
-	if (connector_parse(message, len, &event) < 0) {
-		FUZZ_CHECK(event.pid == 4711);
+	if (connector_parse(message, len, &event, &ack) < 0) {
+		FUZZ_CHECK(event.cpu == 4711 && ack == 0);
 		return;
 	}
 	message[len] = 0xff;
-	FUZZ_CHECK(connector_parse(message, len + 1, &again) == 0 &&
+	FUZZ_CHECK(connector_parse(message, len + 1, &again, &other) == 0 && other == ack &&
 		   memcmp(&again, &event, sizeof(event)) == 0);
 }
 

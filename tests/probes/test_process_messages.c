@@ -22,6 +22,7 @@
 #define FAMILY 31
 
 static uint8_t recording[32768];
+static uint32_t ack;
 static size_t recorded;
 
 static size_t read_input(const char *name, uint8_t *out, size_t room)
@@ -59,9 +60,10 @@ static const uint8_t *first_of(unsigned wanted, size_t *len)
 	uint8_t what;
 
 	while (next_step(&at, &what, &bytes, len)) {
-		struct connector_event event;
+		struct proc_event event;
 
-		if (what == 0 && connector_parse(bytes, *len, &event) == 0 && event.what == wanted)
+		if (what == 0 && connector_parse(bytes, *len, &event, &ack) == 0 &&
+		    event.what == wanted)
 			return bytes;
 	}
 	cr_assert_fail("no such message");
@@ -77,65 +79,70 @@ TestSuite(messages, .init = load);
 
 /* ---- connector ------------------------------------------------------------------------------ */
 
-static struct connector_event parse_first(unsigned wanted)
+static struct proc_event parse_first(unsigned wanted)
 {
-	struct connector_event event;
+	struct proc_event event;
 	size_t len;
 	const uint8_t *message = first_of(wanted, &len);
 
-	cr_assert(len == 76 && connector_parse(message, len, &event) == 0);
+	cr_assert(len == 76 && connector_parse(message, len, &event, &ack) == 0);
 	return event;
 }
 
 Test(messages, what_they_say)
 {
-	struct connector_event event = parse_first(PROC_EVENT_NONE);
+	struct proc_event event = parse_first(PROC_EVENT_NONE);
 
-	cr_assert(event.ack == 7 && event.error == 0, "the number that the recorder gave");
+	cr_assert(ack == 7 && event.event_data.ack.err == 0, "the number that the recorder gave");
 	event = parse_first(PROC_EVENT_FORK);
-	cr_assert(event.parent == 23895 && event.pid == 23897 && event.tgid == 23897);
-	cr_assert(event.ns == UINT64_C(8163890532417));
+	cr_assert(event.event_data.fork.parent_tgid == 23895 &&
+		  event.event_data.fork.child_pid == 23897 &&
+		  event.event_data.fork.child_tgid == 23897);
+	cr_assert(event.timestamp_ns == UINT64_C(8163890532417));
 	event = parse_first(PROC_EVENT_EXEC);
-	cr_assert(event.pid == 23897 && event.tgid == 23897);
+	cr_assert(event.event_data.exec.process_pid == 23897 &&
+		  event.event_data.exec.process_tgid == 23897);
 	event = parse_first(PROC_EVENT_EXIT);
-	cr_assert(event.pid == 23897 && event.tgid == 23897);
+	cr_assert(event.event_data.exit.process_pid == 23897 &&
+		  event.event_data.exit.process_tgid == 23897);
 }
 
 /* Of its exact size in memory of its own, so that a sanitizer sees a read past it. */
-static int parse_cut(const uint8_t *bytes, size_t len, struct connector_event *event)
+static int parse_cut(const uint8_t *bytes, size_t len, struct proc_event *event)
 {
 	uint8_t *exact = malloc(len > 0 ? len : 1);
 	int result;
 
 	cr_assert(exact != NULL);
 	memcpy(exact, bytes, len);
-	result = connector_parse(exact, len, event);
+	result = connector_parse(exact, len, event, &ack);
 	free(exact);
 	return result;
 }
 
 Test(messages, cut_anywhere)
 {
-	struct connector_event event = {.pid = 4711};
+	struct proc_event event = {.cpu = 4711};
 	size_t len;
 	const uint8_t *fork = first_of(PROC_EVENT_FORK, &len);
 
 	for (size_t cut = 0; cut < len; cut++)
 		cr_assert(parse_cut(fork, cut, &event) == -EINVAL, "%zu", cut);
-	cr_assert(event.pid == 4711, "nothing is said of half a message");
+	cr_assert(event.cpu == 4711, "nothing is said of half a message");
 	cr_assert(parse_cut(fork, len, &event) == 0);
 }
 
 /* One byte of a sound message, and what it must not be. */
 static void refuse(size_t at, uint8_t value)
 {
-	struct connector_event event;
+	struct proc_event event;
 	uint8_t message[76];
 	size_t len;
 
 	memcpy(message, first_of(PROC_EVENT_FORK, &len), sizeof(message));
 	message[at] = value;
-	cr_assert(connector_parse(message, sizeof(message), &event) == -EINVAL, "byte %zu", at);
+	cr_assert(connector_parse(message, sizeof(message), &event, &ack) == -EINVAL, "byte %zu",
+		  at);
 }
 
 Test(messages, lies)
@@ -251,16 +258,6 @@ static int look(uint32_t pid, struct cellos_proc_stat *out)
 	return -ENOENT;
 }
 
-static void feed(const struct connector_event *event, const struct exit_record *record)
-{
-	if (event->what == PROC_EVENT_FORK)
-		process_forked(track_rig.state, event->parent, event->pid, event->tgid, event->ns);
-	else if (event->what == PROC_EVENT_EXEC)
-		process_execed(track_rig.state, event->tgid, event->ns);
-	else if (event->what == PROC_EVENT_EXIT)
-		track_rig_exit(event->pid, event->tgid, event->ns, record);
-}
-
 /* The recorder is known already; nobody else is. */
 static void replay(bool with_records)
 {
@@ -276,17 +273,18 @@ static void replay(bool with_records)
 	process_seen(track_rig.state, &parent, 0);
 	process_walk_end(track_rig.state, 0);
 	while (next_step(&at, &what, &bytes, &len)) {
-		struct connector_event event;
+		struct proc_event event;
 
 		if (what == 2) {
 			(void)process_settle(track_rig.state, now);
 		} else if (what == 1) {
 			cr_assert(exit_record_parse(bytes, len, FAMILY, &record) == 0);
 		} else {
-			cr_assert(connector_parse(bytes, len, &event) == 0);
-			now = event.ns;
-			cr_assert(event.what != PROC_EVENT_EXIT || record.pid == event.pid);
-			feed(&event, with_records ? &record : NULL);
+			cr_assert(connector_parse(bytes, len, &event, &ack) == 0);
+			now = event.timestamp_ns;
+			cr_assert(event.what != PROC_EVENT_EXIT ||
+				  record.pid == (uint32_t)event.event_data.exit.process_pid);
+			track_rig_take(&event, now, with_records ? &record : NULL);
 		}
 	}
 	(void)process_settle(track_rig.state, now + 100 * MS);

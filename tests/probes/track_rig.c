@@ -51,6 +51,20 @@ void track_rig_exit(uint32_t pid, uint32_t tgid, uint64_t ns, const struct exit_
 	process_exited(track_rig.state, pid, tgid, ns);
 }
 
+void track_rig_take(const struct proc_event *event, uint64_t ns, const struct exit_record *record)
+{
+	const __typeof__(event->event_data) *of = &event->event_data;
+
+	if (event->what == PROC_EVENT_FORK)
+		process_forked(track_rig.state, (uint32_t)of->fork.parent_tgid,
+			       (uint32_t)of->fork.child_pid, (uint32_t)of->fork.child_tgid, ns);
+	else if (event->what == PROC_EVENT_EXEC)
+		process_execed(track_rig.state, (uint32_t)of->exec.process_tgid, ns);
+	else if (event->what == PROC_EVENT_EXIT)
+		track_rig_exit((uint32_t)of->exit.process_pid, (uint32_t)of->exit.process_tgid, ns,
+			       record);
+}
+
 /* ---- what process_track.c calls ------------------------------------------------------------- */
 
 bool process_exit_record(struct process_state *state, uint32_t pid, struct exit_record *out)

@@ -27,7 +27,8 @@ void track_rig_init(uint32_t max, bool by_messages, bool listens);
 void track_rig_free(void);
 uint64_t track_rig_full(void);
 
-/* `record` NULL: the listener said nothing. */
+/* One message, as process_connector.c takes it. `record` NULL: the listener said nothing. */
+void track_rig_take(const struct proc_event *event, uint64_t ns, const struct exit_record *record);
 void track_rig_exit(uint32_t pid, uint32_t tgid, uint64_t ns, const struct exit_record *record);
 
 #endif
