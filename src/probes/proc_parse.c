@@ -15,8 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cellos/event.h"
-
 int cellos_proc_parse_stat(const char *line, struct cellos_proc_stat *out)
 {
 	/* The name ends at the *last* parenthesis: what follows it is a letter and numbers, while
@@ -26,11 +24,10 @@ int cellos_proc_parse_stat(const char *line, struct cellos_proc_stat *out)
 	size_t len;
 	int end;
 
-	if (first == NULL || last < first || sscanf(line, "%" SCNu32 " (", &found.pid) != 1 ||
-	    found.pid == 0 || found.pid >= CELLOS_PID_LIMIT)
-		return -EINVAL;
 	/* Digits at the very end may be the beginning of a longer number. */
-	if (sscanf(last,
+	if (first == NULL || last < first || sscanf(line, "%" SCNu32 " (", &found.pid) != 1 ||
+	    found.pid == 0 || found.pid >= CELLOS_PID_LIMIT ||
+	    sscanf(last,
 		   ") %c %*d %*d %*d %*d %*d %" SCNu32 " %*d %*d %*d %*d %*d %*d %*d %*d %*d %*d "
 		   "%" SCNu32 " %*d %" SCNu64 "%n",
 		   &found.state, &found.flags, &found.num_threads, &found.starttime, &end) != 4 ||
@@ -48,9 +45,8 @@ uint32_t cellos_proc_parse_pid(const char *name)
 {
 	char *end;
 	unsigned long pid = strtoul(name, &end, 10);
-
 	/* No leading zero: "01" is not a name that the kernel gives. */
-	return name[0] > '0' && name[0] <= '9' && *end == '\0' && pid < CELLOS_PID_LIMIT
-		       ? (uint32_t)pid
-		       : 0;
+	bool sound = name[0] > '0' && name[0] <= '9' && *end == '\0' && pid < CELLOS_PID_LIMIT;
+
+	return sound ? (uint32_t)pid : 0;
 }

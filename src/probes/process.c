@@ -36,7 +36,6 @@
 #include "process.h"
 
 #define DRAIN_MESSAGES 4096u /* then held reports have their turn */
-#define STAT_BYTES 1024      /* a line is at most some 600 */
 
 /* getdents64 is used raw, since opendir takes heap memory; this is what it fills in. */
 _Static_assert(offsetof(struct dirent, d_name) == 19, "the kernel's struct linux_dirent64");
@@ -45,7 +44,7 @@ _Static_assert(offsetof(struct dirent, d_name) == 19, "the kernel's struct linux
 
 int process_look(const struct process_state *s, uint32_t pid, struct cellos_proc_stat *out)
 {
-	char path[24], line[STAT_BYTES];
+	char path[24], line[1024]; /* a line is at most some 600 */
 	ssize_t got;
 	int fd;
 
@@ -141,7 +140,6 @@ static void process_arm(void *opaque, struct cellos_probe_env *env,
 			struct cellos_probe_status *status)
 {
 	struct process_state *s = opaque;
-	enum cellos_process_choice choice = env->options->process;
 	bool armed = false;
 	const char *why;
 
@@ -150,9 +148,9 @@ static void process_arm(void *opaque, struct cellos_probe_env *env,
 	s->ask_ns = s->walk_ns = UINT64_MAX;
 	process_track_init(s);
 	why = open_proc(s);
-	if (why == NULL && choice != CELLOS_PROCESS_WALKER)
+	if (why == NULL && env->options->process != CELLOS_PROCESS_WALKER)
 		why = process_connector_arm(s);
-	if (s->by_messages || choice != CELLOS_PROCESS_CONNECTOR) {
+	if (s->by_messages || env->options->process != CELLOS_PROCESS_CONNECTOR) {
 		s->walk_ns = cellos_probe_now();
 		walk(s);
 		armed = s->proc_fd >= 0;
@@ -181,9 +179,8 @@ static bool gather(struct process_state *s, bool flowing, uint64_t deadline)
 	deadline = deadline < s->ask_ns ? deadline : s->ask_ns;
 	if (!flowing)
 		result = cellos_probe_wait(s->env->stop_fd, s->connector.fd, deadline);
-	if (result == CELLOS_WAIT_READABLE)
-		result = cellos_probe_wait(s->env->stop_fd, -1,
-					   coalesce == 0 ? 0 : cellos_probe_now() + coalesce);
+	if (result == CELLOS_WAIT_READABLE) /* with 0 it is only looked whether to stop */
+		result = cellos_probe_wait(s->env->stop_fd, -1, cellos_probe_now() + coalesce);
 	return result != CELLOS_WAIT_STOP;
 }
 

@@ -16,8 +16,6 @@
 #define CELLOS_PROCESS_H
 
 #include <linux/cn_proc.h>
-#include <stdalign.h>
-#include <stdbool.h>
 
 #include "cellos/probe.h"
 #include "netlink.h"
@@ -50,10 +48,10 @@ struct cellos_proc_stat {
 enum process_stat { STAT_TABLE_FULL, STAT_WALKS, STAT_FORGED, STAT_MALFORMED };
 
 struct process {
-	uint64_t starttime; /* ticks since boot; 0: not known yet */
-	uint64_t born_ns;   /* its fork, or shortly before the look that found it */
-	uint64_t over_ns;   /* 0: it is not over */
-	struct process *next_held;
+	uint64_t starttime;        /* ticks since boot; 0: not known yet */
+	uint64_t born_ns;          /* its fork, or shortly before the look that found it */
+	uint64_t over_ns;          /* 0: it is not over */
+	struct process *next_held; /* set once, for it is held once */
 	uint32_t pid;
 	uint32_t next;    /* of the chain in the table, or of those not in use */
 	uint32_t threads; /* from its fork on; 0: a message was lost, or it is older than we are */
@@ -105,8 +103,8 @@ struct process_state {
 	uint32_t *roomless;               /* a bit per pid: told as spawned, and not in the table */
 	struct process *held, **held_end; /* in the order of their forks */
 
-	alignas(8) char listing[16384]; /* of /proc */
-	alignas(8) char message[2048];
+	_Alignas(8) char listing[16384]; /* of /proc */
+	_Alignas(8) char message[2048];
 	struct process entries[]; /* 1..max; 0 stands for one that has no room */
 };
 

@@ -98,11 +98,10 @@ int exit_record_parse(const void *message, size_t len, uint16_t family, struct e
 
 	/* Some kernels have one or two more numbers in each of the three groups of delays that
 	   stand before the name. The pid, which is told beside the struct as well, shows which. */
-	while (number_at(stats, offsetof(struct taskstats, ac_pid) + shift) != found.pid)
+	while (found.pid == 0 ||
+	       number_at(stats, offsetof(struct taskstats, ac_pid) + shift) != found.pid)
 		if ((shift += 3 * sizeof(uint64_t)) > 6 * sizeof(uint64_t))
 			return -EINVAL;
-	if (found.pid == 0)
-		return -EINVAL;
 	/* All of this stands before the pid. */
 	flags = stats.bytes[offsetof(struct taskstats, ac_flag)];
 	comm = (const char *)stats.bytes + offsetof(struct taskstats, ac_comm) + shift;

@@ -144,7 +144,6 @@ static void hold(struct process_state *s, struct process *p)
 		return;
 	}
 	p->held = true;
-	p->next_held = NULL;
 	*s->held_end = p;
 	s->held_end = &p->next_held;
 }

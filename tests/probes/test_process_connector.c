@@ -634,8 +634,7 @@ static void a_stalled_reader(void)
 		RIG_CHECK(rig_until(&rig, EXITED, (uint32_t)old[at], 1));
 		RIG_CHECK(rig_until(&rig, SPAWNED, (uint32_t)fresh[at], 1));
 	}
-	RIG_CHECK(rig_dropped(&rig, CELLOS_DROP_KERNEL) == kernel_drops());
-	settle();
+	settle(); /* what was lost until the sockets were empty is counted with the next look */
 	for (unsigned at = 0; at < STAYING; at++) {
 		life = (struct life){(uint32_t)old[at], before, UINT64_MAX};
 		RIG_CHECK(count_of(&life, SPAWNED) == 0 && count_of(&life, EXITED) == 1);
