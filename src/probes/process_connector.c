@@ -70,7 +70,7 @@ static int request(struct process_state *s, uint16_t type, uint8_t command, uint
 		     {.cmd = command, .version = 1},
 		     {NLA_HDRLEN + sizeof(message.text) - 1, attribute},
 		     ""};
-	const struct nlmsghdr *head = (const void *)s->message;
+	struct nlmsghdr *head = (void *)s->message;
 	int got;
 
 	memcpy(message.text, text, strlen(text));
@@ -78,7 +78,7 @@ static int request(struct process_state *s, uint16_t type, uint8_t command, uint
 	while (got >= 0) { /* exits are of no interest yet */
 		got = receive(s, &s->exits);
 		if (got >= (int)NLMSG_LENGTH(sizeof(int)) && head->nlmsg_type == NLMSG_ERROR)
-			return *(const int *)NLMSG_DATA(head);
+			return *(int *)NLMSG_DATA(head);
 		if (got > 0)
 			(void)!exit_family_parse(head, (size_t)got, &s->family);
 	}
