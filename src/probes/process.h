@@ -88,9 +88,9 @@ struct process_state {
 	uint64_t ask_ns;          /* when to ask whether the kernel still sends, or UINT64_MAX */
 	uint32_t asked, answered; /* numbers of the last question and of the last answer */
 
-	struct netlink_socket exits;                /* fd -1: no listener */
-	uint16_t family;                            /* of its messages */
-	uint64_t records;                           /* so many ever came */
+	struct netlink_socket exits; /* fd -1: no listener */
+	uint16_t family;             /* of its messages */
+	uint64_t first, records;     /* of those that ever came: all before `first` are taken */
 	struct exit_record ring[PROCESS_EXIT_RING]; /* until asked for; pid 0: taken */
 
 	uint32_t walk;                    /* the number of the last, or of the one under way */

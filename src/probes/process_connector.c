@@ -37,8 +37,6 @@
 
 /* What the kernel may hold for each socket: some 2500 messages, or 1600 records of exits. */
 #define SOCKET_BYTES (2u * 1024 * 1024)
-#define MAX_LISTENS 1024u
-#define ASK_NS CELLOS_NS_PER_S
 /* Losses can come faster than /proc can be walked. */
 #define RESYNC_GAP_NS (200 * CELLOS_NS_PER_MS)
 
@@ -122,11 +120,12 @@ static bool pull(struct process_state *s)
 
 bool process_exit_record(struct process_state *s, uint32_t pid, struct exit_record *out)
 {
-	uint64_t at = s->records > PROCESS_EXIT_RING ? s->records - PROCESS_EXIT_RING : 0;
-
-	for (; at < s->records || pull(s); at++) {
+	if (s->records > s->first + PROCESS_EXIT_RING)
+		s->first = s->records - PROCESS_EXIT_RING;
+	for (uint64_t at = s->first; at < s->records || pull(s); at++) {
 		struct exit_record *record = &s->ring[at % PROCESS_EXIT_RING];
 
+		s->first += at == s->first && record->pid == 0; /* most are taken in their order */
 		if (record->pid != pid)
 			continue;
 		*out = *record;
@@ -191,9 +190,9 @@ void process_connector_check(struct process_state *s)
 	bool silenced = false;
 
 	if (cellos_probe_now() >= s->ask_ns) {
-		s->ask_ns = cellos_probe_now() + ASK_NS;
+		s->ask_ns = cellos_probe_now() + CELLOS_NS_PER_S;
 		silenced = !ask(s, PROC_CN_MCAST_LISTEN) || !ask(s, PROC_CN_MCAST_IGNORE);
-		for (unsigned n = 0; silenced && n < MAX_LISTENS && !ask(s, PROC_CN_MCAST_LISTEN);)
+		for (unsigned n = 0; silenced && n < 1024 && !ask(s, PROC_CN_MCAST_LISTEN);)
 			n++;
 	}
 	if (lost == 0 && !silenced)
@@ -238,7 +237,7 @@ const char *process_connector_arm(struct process_state *s)
 	/* Whether others can silence us, see above; when in doubt, yes. */
 	if (uname(&name) != 0 || sscanf(name.release, "%u.%u", &major, &minor) != 2 ||
 	    1000 * major + minor < 6006)
-		s->ask_ns = cellos_probe_now() + ASK_NS;
+		s->ask_ns = cellos_probe_now() + CELLOS_NS_PER_S;
 	/* Worth having, not needed. */
 	return open_exits(s) == 0 ? NULL : "no exit listener: short processes may lack a name";
 }
