@@ -11,33 +11,20 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#ifndef SO_MEMINFO
-#define SO_MEMINFO 55
-#endif
-
-#define AWAIT_MS 1000
-
-static void set_buffer(struct netlink_socket *s, uint32_t buffer)
-{
-	int half = (int)(buffer / 2), got = 0; /* the kernel doubles it, socket(7) */
-	socklen_t len = sizeof(got);
-
-	if (setsockopt(s->fd, SOL_SOCKET, SO_RCVBUFFORCE, &half, sizeof(half)) < 0)
-		(void)setsockopt(s->fd, SOL_SOCKET, SO_RCVBUF, &half, sizeof(half));
-	if (getsockopt(s->fd, SOL_SOCKET, SO_RCVBUF, &got, &len) == 0)
-		s->buffer = (uint64_t)got;
-}
-
 int netlink_open(struct netlink_socket *s, int protocol, uint32_t groups, uint32_t buffer)
 {
 	struct sockaddr_nl address = {.nl_family = AF_NETLINK, .nl_groups = groups};
-	int result;
+	int size = (int)(buffer / 2), result; /* the kernel doubles it, socket(7) */
+	socklen_t len = sizeof(size);
 
 	*s = (struct netlink_socket){
 		.fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol)};
 	if (s->fd < 0)
 		return -errno;
-	set_buffer(s, buffer);
+	if (setsockopt(s->fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, len) < 0)
+		(void)setsockopt(s->fd, SOL_SOCKET, SO_RCVBUF, &size, len);
+	if (getsockopt(s->fd, SOL_SOCKET, SO_RCVBUF, &size, &len) == 0)
+		s->buffer = (uint64_t)size;
 	if (bind(s->fd, (struct sockaddr *)&address, sizeof(address)) == 0)
 		return 0;
 	result = -errno;
@@ -49,7 +36,7 @@ void netlink_close(struct netlink_socket *s)
 {
 	if (s->fd >= 0)
 		close(s->fd);
-	s->fd = -1;
+	*s = (struct netlink_socket){.fd = -1};
 }
 
 int netlink_send(const struct netlink_socket *s, const void *message, size_t len)
@@ -67,9 +54,8 @@ int netlink_receive(const struct netlink_socket *s, void *buffer, size_t size)
 	socklen_t len = sizeof(from);
 	ssize_t got;
 
-	do
-		got = recvfrom(s->fd, buffer, size, MSG_DONTWAIT, (struct sockaddr *)&from, &len);
-	while (got < 0 && errno == EINTR);
+	/* Never EINTR, for it never waits. */
+	got = recvfrom(s->fd, buffer, size, MSG_DONTWAIT, (struct sockaddr *)&from, &len);
 	if (got < 0)
 		return -errno;
 	return len == sizeof(from) && from.nl_pid == 0 ? (int)got : -EPERM;
@@ -81,7 +67,7 @@ int netlink_await(const struct netlink_socket *s, void *buffer, size_t size)
 	int ready;
 
 	do
-		ready = poll(&waiting, 1, AWAIT_MS);
+		ready = poll(&waiting, 1, 1000);
 	while (ready < 0 && errno == EINTR);
 	if (ready <= 0)
 		return ready == 0 ? -ETIMEDOUT : -errno;

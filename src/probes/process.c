@@ -2,9 +2,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Processes that start and end: which way to see them, and the floor of the ways.
+ * Processes that start and end: which way to see them, the walks of /proc, and the life of the
+ * thread that does.
  *
- *   connector   the kernel's messages (process_connector.c): every process, with its own times
+ *   connector   the kernel's messages: every process, with its own times
  *   procfs      walks of /proc at an interval: what is there and was not at the last walk has
  *               spawned, what was and is not has exited. One that lives between two is not seen
  *
@@ -12,235 +13,214 @@
  * walked process's exit is told when it is a zombie: only its exit status is left then, which is
  * its parent's business.
  *
+ * The connector's reader is woken seldom: by the first message after a silence, and from then on by
+ * a timer, until a look finds nothing. A reader that is woken by every message slows down everybody
+ * who forks. What it wakes for has gathered in the sockets meanwhile.
+ *
  * Threads: the probe's own; arm and disarm on the main thread, before and after it.
- * Invariants: a time when neither way could see is one occasion under `o`.
- * Refuses to: choose in silence. Falling back says why.
+ * Invariants: a time when neither way could see is one occasion under `o`; idle, with the connector
+ * of 6.6 or later, the thread never wakes; nothing is allocated; a /proc of another PID namespace,
+ * or one that hides processes, is not taken for ours.
+ * Refuses to: choose in silence (falling back says why); read more of a process than its stat,
+ * which touches no memory or file of it.
  */
-#include <string.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "probe_tables.h"
 #include "probe_util.h"
-#include "process_state.h"
+#include "process.h"
 
-/* How long a report waits for the name after exec. A walk can find a process long before that. */
-#define WALKER_HOLD_NS (50 * CELLOS_NS_PER_MS)
-#define CONNECTOR_HOLD_NS (20 * CELLOS_NS_PER_MS)
-#define LAST_WALK_NS (25 * CELLOS_NS_PER_MS)
-#define KTHREADD 2 /* in the initial PID namespace, where alone the connector speaks */
+#define DRAIN_MESSAGES 4096u /* then held reports have their turn */
 
-static size_t process_state_bytes(const struct cellos_probe_options *options)
+/* getdents64 is used raw, since opendir takes heap memory; this is what it fills in. */
+_Static_assert(offsetof(struct dirent, d_name) == 19, "the kernel's struct linux_dirent64");
+
+/* ---- /proc ---------------------------------------------------------------------------------- */
+
+int process_look(const struct process_state *s, uint32_t pid, struct cellos_proc_stat *out)
 {
-	return sizeof(struct process_state) + process_track_bytes(options->max_processes);
+	char path[24], line[1024]; /* a line is at most some 600 */
+	ssize_t got;
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "%u/stat", pid);
+	fd = openat(s->proc_fd, path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	got = read(fd, line, sizeof(line) - 1);
+	got = got < 0 ? -errno : got;
+	close(fd);
+	line[got < 0 ? 0 : got] = '\0';
+	return got < 0 ? (int)got : cellos_proc_parse_stat(line, out);
 }
 
-/* ---- walks ---------------------------------------------------------------------------------- */
-
-static void emit(void *context, enum cellos_probe_source source, const struct proc_entry *entry,
-		 uint64_t ns)
+/* NULL, or why it cannot be used. */
+static const char *open_proc(struct process_state *s)
 {
-	struct process_state *state = context;
+	struct cellos_proc_stat stat;
+	const char *why;
+	char link[16] = "";
 
-	cellos_probe_emit(state->env, source, entry->pid, entry->comm, entry->comm_len, ns);
-}
-
-static int look(void *context, uint32_t pid, struct cellos_proc_stat *out)
-{
-	const struct process_state *state = context;
-
-	return process_scan_look(&state->scan, pid, out);
-}
-
-static bool must_leave(struct process_state *state)
-{
-	if (++state->visits % 64 != 0)
-		return false;
-	if (state->give_up_ns != 0)
-		return cellos_probe_now() >= state->give_up_ns;
-	return cellos_probe_wait(state->env->stop_fd, -1, 0) == CELLOS_WAIT_STOP;
-}
-
-static bool visit(void *context, uint32_t pid, int result, const struct cellos_proc_stat *stat,
-		  uint64_t before_ns)
-{
-	struct process_state *state = context;
-
-	if (result == 0)
-		process_track_seen(&state->track, stat, before_ns);
+	s->proc_fd = open(s->root != NULL ? s->root : "/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (s->proc_fd < 0)
+		return "cannot open /proc";
+	if (readlinkat(s->proc_fd, "self", link, sizeof(link) - 1) < 0)
+		why = "/proc is not mounted";
+	else if (cellos_proc_parse_pid(link) != s->env->agent_pid)
+		why = "/proc shows another PID namespace";
+	else if (process_look(s, 1, &stat) != 0)
+		why = "hidepid on /proc hides the processes of other users";
 	else
-		process_track_unreadable(&state->track, pid);
-	return !must_leave(state);
+		return NULL;
+	close(s->proc_fd);
+	s->proc_fd = -1;
+	return why;
 }
 
-void process_open_gap(struct process_state *state)
+/* Hands every process over; true when the listing came to its end, and all could be read. */
+static bool list(struct process_state *s)
 {
-	if (state->in_gap)
-		return;
-	state->in_gap = true;
-	cellos_lane_count(state->env->lane, CELLOS_DROP_OVERFLOW, 1);
-	cellos_probe_stat_add(state->env, STAT_GAPS, 1);
-}
+	long got = lseek(s->proc_fd, 0, SEEK_SET);
+	bool sound = true;
 
-bool process_walk_once(struct process_state *state)
-{
-	struct process_walk walk;
+	while (got >= 0) {
+		got = syscall(SYS_getdents64, s->proc_fd, s->listing, sizeof(s->listing));
+		if (got == 0)
+			return sound;
+		for (long at = 0; at < got;) {
+			const struct dirent *entry = (const void *)(s->listing + at);
+			uint32_t pid = cellos_proc_parse_pid(entry->d_name);
+			uint64_t before = cellos_probe_now();
+			struct cellos_proc_stat stat;
+			int result = pid != 0 ? process_look(s, pid, &stat) : -ENOENT;
 
-	process_track_walk_begin(&state->track);
-	walk = process_scan_walk(&state->scan, visit, state);
-	if (state->by_connector)
-		process_connector_drain(state);
-	process_track_walk_end(&state->track, walk.complete, !walk.trouble, cellos_probe_now());
-	cellos_probe_stat_add(state->env, STAT_WALKS, 1);
-	cellos_probe_stat_set(state->env, STAT_TABLE_FULL, state->track.table_full);
-	if (walk.trouble)
-		process_open_gap(state);
-	else if (walk.complete)
-		state->in_gap = false;
-	/* An unreadable stat is tried again with the next walk, a dead listing from anew. */
-	if (walk.trouble && !walk.complete)
-		process_scan_close(&state->scan);
-	return walk.complete && !walk.trouble;
-}
-
-/* ---- the floor ------------------------------------------------------------------------------ */
-
-/* The first due moment after `now`, on the grid that `due` stands on: no drift, and after a stall
-   no burst. */
-static uint64_t next_due(uint64_t due, uint64_t period, uint64_t now)
-{
-	due += period;
-	if (due <= now)
-		due += ((now - due) / period + 1) * period;
-	return due;
-}
-
-static void walk_until_stop(struct process_state *state)
-{
-	struct cellos_probe_env *env = state->env;
-	uint64_t interval = env->options->process_interval_ms * CELLOS_NS_PER_MS;
-	uint64_t due = cellos_probe_now() + interval, held = UINT64_MAX;
-	struct cellos_probe_status unused;
-
-	while (cellos_probe_wait(env->stop_fd, -1, due < held ? due : held) != CELLOS_WAIT_STOP) {
-		if (cellos_probe_now() >= due) {
-			if (state->scan.fd >= 0 ||
-			    process_scan_open(&state->scan, env->agent_pid, &unused) == 0)
-				(void)process_walk_once(state);
-			due = next_due(due, state->scan.fd >= 0 ? interval : CELLOS_PROBE_RETRY_NS,
-				       cellos_probe_now());
+			at += entry->d_reclen;
+			if (result == 0)
+				process_seen(s, &stat, before);
+			else
+				sound &= result == -ENOENT || result == -ESRCH;
 		}
-		held = process_track_settle(&state->track, cellos_probe_now());
 	}
-	/* What ended since the last walk, as far as a short moment goes. */
-	state->give_up_ns = cellos_probe_now() + LAST_WALK_NS;
-	if (state->scan.fd >= 0)
-		(void)process_walk_once(state);
+	return false;
+}
+
+/* With the connector: puts right what is known. A failure is for now: it is tried again, and the
+   time until then is one occasion. */
+static void walk(struct process_state *s)
+{
+	uint64_t interval = s->env->options->process_interval_ms * CELLOS_NS_PER_MS;
+	bool sound = false;
+
+	if (s->proc_fd >= 0 || open_proc(s) == NULL) {
+		s->walk++;
+		sound = list(s);
+		(void)process_drain(s, PROCESS_WHOLE_QUEUE);
+		if (sound)
+			process_walk_end(s, cellos_probe_now());
+		cellos_probe_stat_add(s->env, STAT_WALKS, 1);
+	}
+	if (!sound && !s->in_gap)
+		cellos_lane_count(s->env->lane, CELLOS_DROP_OVERFLOW, 1);
+	s->in_gap = !sound;
+	s->walked_ns = cellos_probe_now();
+	if (!s->by_messages) /* on a grid of due moments: no drift, and no burst after a stall */
+		s->walk_ns = s->walked_ns + interval - (s->walked_ns - s->walk_ns) % interval;
+	else
+		s->walk_ns = sound ? UINT64_MAX : s->walked_ns + CELLOS_PROBE_RETRY_NS;
 }
 
 /* ---- life ----------------------------------------------------------------------------------- */
 
-static void begin_track(struct process_state *state)
-{
-	const struct process_track_config config = {
-		.max = state->env->options->max_processes,
-		.kthreadd = state->by_connector ? KTHREADD : PROCESS_NOBODY,
-		.hold_ns = state->by_connector ? CONNECTOR_HOLD_NS : WALKER_HOLD_NS,
-		.by_walks = !state->by_connector,
-		.told_exits = state->by_connector && state->exits.socket.fd >= 0,
-		.emit = emit,
-		.look = look,
-		.context = state,
-	};
-
-	process_track_init(&state->track, &config, state->memory);
-}
-
-static bool arm_connector(struct process_state *state, struct cellos_probe_status *status)
-{
-	if (process_scan_open(&state->scan, state->env->agent_pid, status) != 0)
-		return false;
-	if (process_connector_open(state, status) != 0) {
-		process_scan_close(&state->scan);
-		return false;
-	}
-	state->by_connector = true;
-	begin_track(state);
-	if (!process_walk_once(state))
-		state->connector.resync_ns = cellos_probe_now() + CELLOS_PROBE_RETRY_NS;
-	status->armed = true;
-	status->surface = "connector";
-	status->exactness = "exact";
-	status->kernel_bytes = state->connector.socket.buffer + state->exits.socket.buffer;
-	return true;
-}
-
-/* A failure is for now: run goes on trying. */
-static void arm_walker(struct process_state *state, struct cellos_probe_status *status)
-{
-	begin_track(state);
-	if (process_scan_open(&state->scan, state->env->agent_pid, status) != 0)
-		process_open_gap(state);
-	else if (!process_walk_once(state) && state->scan.fd < 0)
-		cellos_probe_why(status, "cannot list /proc");
-	status->armed = state->scan.fd >= 0;
-	status->failed = !status->armed;
-	status->surface = status->armed ? "procfs" : "none";
-	status->exactness = status->armed ? "sampled" : "none";
-}
-
 static void process_arm(void *opaque, struct cellos_probe_env *env,
 			struct cellos_probe_status *status)
 {
-	struct process_state *state = opaque;
-	enum cellos_process_choice choice = env->options->process;
-	char why[CELLOS_PROBE_WHY_BYTES] = "";
+	struct process_state *s = opaque;
+	bool armed = false;
+	const char *why;
 
-	*status = (struct cellos_probe_status){.surface = "none", .exactness = "none"};
-	state->env = env;
-	state->scan.fd = state->connector.socket.fd = state->exits.socket.fd = -1;
-	state->scan.root = state->seam.root;
-	if (state->seam.root == NULL && choice != CELLOS_PROCESS_WALKER) {
-		if (arm_connector(state, status))
-			return;
-		if (choice == CELLOS_PROCESS_CONNECTOR) {
-			status->failed = true;
-			return;
-		}
-		memcpy(why, status->why, sizeof(why));
-		status->why[0] = '\0';
+	s->env = env;
+	s->connector.fd = s->exits.fd = -1;
+	s->ask_ns = s->walk_ns = UINT64_MAX;
+	process_track_init(s);
+	why = open_proc(s);
+	if (why == NULL && env->options->process != CELLOS_PROCESS_WALKER)
+		why = process_connector_arm(s);
+	if (s->by_messages || env->options->process != CELLOS_PROCESS_CONNECTOR) {
+		s->walk_ns = cellos_probe_now();
+		walk(s);
+		armed = s->proc_fd >= 0;
 	}
-	arm_walker(state, status);
-	if (status->armed && why[0] != '\0')
-		cellos_probe_why(status, "%.110s; /proc is walked instead", why);
+	*status = (struct cellos_probe_status){.armed = armed,
+					       .failed = !armed,
+					       .surface = armed ? "procfs" : "none",
+					       .exactness = armed ? "sampled" : "none"};
+	if (s->by_messages) {
+		status->surface = "connector";
+		status->exactness = "exact";
+		status->kernel_bytes = s->connector.buffer + s->exits.buffer;
+	}
+	if (why != NULL)
+		cellos_probe_why(status, "%s%s", why,
+				 armed && !s->by_messages ? "; /proc is walked instead" : "");
+}
+
+/* Until there is reason to look; false: stop. */
+static bool gather(struct process_state *s, bool flowing, uint64_t deadline)
+{
+	uint64_t coalesce = s->env->options->coalesce_ms * CELLOS_NS_PER_MS;
+	enum cellos_wait_result result = CELLOS_WAIT_READABLE;
+
+	deadline = deadline < s->walk_ns ? deadline : s->walk_ns;
+	deadline = deadline < s->ask_ns ? deadline : s->ask_ns;
+	if (!flowing)
+		result = cellos_probe_wait(s->env->stop_fd, s->connector.fd, deadline);
+	if (result == CELLOS_WAIT_READABLE) /* with 0 it is only looked whether to stop */
+		result = cellos_probe_wait(s->env->stop_fd, -1, cellos_probe_now() + coalesce);
+	return result != CELLOS_WAIT_STOP;
 }
 
 static void process_run(void *opaque, struct cellos_probe_env *env)
 {
-	struct process_state *state = opaque;
+	struct process_state *s = opaque;
+	uint64_t held = UINT64_MAX;
+	bool flowing = s->by_messages; /* since arm */
 
-	if (state->by_connector)
-		process_connector_run(state);
-	else if (env->options->process != CELLOS_PROCESS_CONNECTOR)
-		walk_until_stop(state);
-	else
-		(void)cellos_probe_wait(env->stop_fd, -1, UINT64_MAX);
-	(void)process_track_settle(&state->track, cellos_probe_now());
-	process_track_flush(&state->track, cellos_probe_now());
+	(void)env;
+	while (gather(s, flowing, held)) {
+		flowing = process_drain(s, DRAIN_MESSAGES) > 0;
+		process_connector_check(s);
+		if (cellos_probe_now() >= s->walk_ns)
+			walk(s);
+		held = process_settle(s, cellos_probe_now());
+	}
+	(void)process_drain(s, PROCESS_WHOLE_QUEUE);
+	process_connector_check(s);
+	if (!s->by_messages && s->walk_ns != UINT64_MAX)
+		walk(s); /* what happened since the last */
+	(void)process_settle(s, UINT64_MAX);
 }
 
 static void process_disarm(void *opaque, struct cellos_probe_env *env)
 {
-	struct process_state *state = opaque;
+	struct process_state *s = opaque;
 
 	(void)env;
-	process_connector_close(state);
-	process_scan_close(&state->scan);
+	process_connector_close(s);
+	if (s->proc_fd >= 0)
+		close(s->proc_fd);
+	s->proc_fd = -1;
 }
 
 const struct cellos_probe cellos_probe_process = {
 	.name = "process",
 	.help = "processes that start and end, as the kernel tells it, or by walking /proc",
 	.lane = CELLOS_LANE_PROC,
-	.stat_names = {"table_full", "walks", "gaps", "forged", "malformed"},
+	.stat_names = {"table_full", "walks", "forged", "malformed"},
 	.state_bytes = process_state_bytes,
 	.arm = process_arm,
 	.run = process_run,

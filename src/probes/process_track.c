@@ -1,550 +1,370 @@
 /* SPDX-FileCopyrightText: cellos-telemetry contributors */
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* See process_track.h. */
-#include "process_track.h"
-
+/*
+ * What is a process, when it is over, and when to tell it under which name: messages and walks in,
+ * events out. Both ways to see feed the same: the kernel's messages with a walk after a loss, or
+ * walks alone.
+ *
+ *   process   a thread group; never a kernel thread. What the kernel itself forks counts from its
+ *             exec on (a usermode helper), and not at all without one
+ *   over      its leader has exited and the last of its threads has said that it is the last; or
+ *             all threads counted since its fork have exited; or it is gone from /proc, or a zombie
+ *             there without other threads. An exit of the leader alone means nothing
+ *   the same  pid and start time, as far as the latter is known; a fork of a known pid is another
+ *   name      the one after the first exec. A spawn is held until that is known, the process is
+ *             over, PROCESS_HOLD_NS have passed or the table is full, and while that of an older
+ *             process is held, so all are told in the order of their forks. It says the best name
+ *             known then, the parent's only without an exec
+ *   no room   of what finds the table full a bit is kept alone: its spawn is told at once, its exit
+ *             when its number is free, and no name is promised
+ *
+ * The table is a fixed array whose entries never move; they are found by chains.
+ *
+ * Threads: one. Invariants: per process one spawned before one exited, a parent spawned before its
+ * child; what the first walk finds is not told as spawned; nothing is concluded from a walk that
+ * did not come to its end. Refuses to: guess a name; allocate.
+ */
 #include <errno.h>
 #include <string.h>
 
+#include "probe_util.h"
+#include "process.h"
+
+#define KTHREADD 2 /* in the initial PID namespace, where alone the connector speaks */
 /* A walk may see a child before the message of its fork has its time stamp. */
-#define SAME_FORK_NS UINT64_C(100000000)
+#define SAME_FORK_NS (100 * CELLOS_NS_PER_MS)
 
-#define PF_EXITING 0x4u
+/* ---- the table ------------------------------------------------------------------------------ */
 
-size_t process_track_bytes(uint32_t max)
+size_t process_state_bytes(const struct cellos_probe_options *options)
 {
-	return proc_table_bytes(max) + max * sizeof(uint32_t);
+	return sizeof(struct process_state) + CELLOS_PID_LIMIT / 8 +
+	       (options->max_processes + 1) * (sizeof(struct process) + sizeof(uint32_t));
 }
 
-void process_track_init(struct process_track *track, const struct process_track_config *config,
-			void *memory)
+void process_track_init(struct process_state *s)
 {
-	*track = (struct process_track){.config = *config};
-	/* The table's bytes end with one for each pid, a multiple of four. */
-	proc_table_init(&track->table, memory, config->max);
-	track->held = (uint32_t *)(void *)((char *)memory + proc_table_bytes(config->max));
+	s->max = s->env->options->max_processes;
+	s->chains = (uint32_t *)&s->entries[s->max + 1];
+	s->roomless = s->chains + s->max;
+	s->held_end = &s->held;
 }
 
-bool process_is_over(const struct cellos_proc_stat *stat)
+/* The link to the pid, or the end of its chain. Pids come in runs, which spread well. */
+static uint32_t *link_to(struct process_state *s, uint32_t pid)
 {
-	return stat->state == 'X' || stat->state == 'x' ||
-	       (stat->state == 'Z' && stat->num_threads <= 1);
+	uint32_t *link = &s->chains[pid % s->max];
+
+	while (*link != 0 && s->entries[*link].pid != pid)
+		link = &s->entries[*link].next;
+	return link;
+}
+
+/* NULL: not known. One without room is entry 0, until the next is looked for. */
+static struct process *find(struct process_state *s, uint32_t pid)
+{
+	struct process *p = &s->entries[*link_to(s, pid)];
+
+	if (p != s->entries)
+		return p;
+	if (pid >= CELLOS_PID_LIMIT || (s->roomless[pid / 32] & 1u << pid % 32) == 0)
+		return NULL;
+	*p = (struct process){.pid = pid, .leader_gone = true};
+	return p;
+}
+
+static void forget(struct process_state *s, struct process *p)
+{
+	if (p == s->entries) {
+		s->roomless[p->pid / 32] &= ~(1u << p->pid % 32);
+		return;
+	}
+	*link_to(s, p->pid) = p->next;
+	*p = (struct process){.next = s->unused};
+	s->unused = (uint32_t)(p - s->entries);
 }
 
 /* ---- one process ---------------------------------------------------------------------------- */
 
-static void set_name(struct proc_entry *entry, const char *comm, uint8_t len)
+static void tell(struct process_state *s, enum cellos_probe_source source, const struct process *p,
+		 uint64_t ns)
 {
-	memset(entry->comm, 0, sizeof(entry->comm));
-	memcpy(entry->comm, comm, len);
-	entry->comm_len = len;
+	cellos_probe_emit(s->env, source, p->pid, p->comm, p->comm_len, ns);
 }
 
-static void tell(struct process_track *track, enum cellos_probe_source source,
-		 const struct proc_entry *entry, uint64_t ns)
+static void set_name(struct process *p, bool own, const char *comm, uint8_t len)
 {
-	track->config.emit(track->config.context, source, entry, ns);
+	p->named = own;
+	p->comm_len = len;
+	memcpy(p->comm, comm, len);
+}
+
+static bool is_another(const struct process *p, const struct cellos_proc_stat *stat)
+{
+	return p->starttime != 0 && p->starttime != stat->starttime;
 }
 
 /* What was read of it, now. */
-static void remember(struct proc_entry *entry, const struct cellos_proc_stat *stat)
+static void remember(struct process *p, const struct cellos_proc_stat *stat)
 {
-	entry->starttime = stat->starttime;
-	set_name(entry, stat->comm, stat->comm_len);
-	entry->flags &= (uint16_t) ~(PROC_UNNAMED | PROC_LEADER_GONE);
-	entry->flags |= (stat->flags & CELLOS_PF_FORKNOEXEC) != 0 ? PROC_UNNAMED : 0;
-	entry->flags |= stat->state == 'Z' ? PROC_LEADER_GONE : 0;
+	p->starttime = stat->starttime;
+	p->leader_gone = stat->state == 'Z';
+	set_name(p, (stat->flags & CELLOS_PF_FORKNOEXEC) == 0, stat->comm, stat->comm_len);
 }
 
-static void look(struct process_track *track, struct proc_entry *entry)
+static void look(struct process_state *s, struct process *p)
 {
 	struct cellos_proc_stat stat;
 
-	if (track->config.look(track->config.context, entry->pid, &stat) == 0 &&
-	    (entry->starttime == 0 || entry->starttime == stat.starttime))
-		remember(entry, &stat);
+	if (process_look(s, p->pid, &stat) == 0 && !is_another(p, &stat))
+		remember(p, &stat);
 }
 
-/* `starttime` 0: whoever has the number. */
-static bool is_gone(struct process_track *track, uint32_t pid, uint64_t starttime)
+/* Gone but for its exit status. A zombie with threads left is a leader that went first. */
+static bool is_over(const struct cellos_proc_stat *stat)
+{
+	return stat->state == 'X' || (stat->state == 'Z' && stat->num_threads <= 1);
+}
+
+/* When its leader has exited; a failure to look does not keep it alive. */
+static bool is_gone(const struct process_state *s, const struct process *p)
 {
 	struct cellos_proc_stat stat;
-	int result = track->config.look(track->config.context, pid, &stat);
 
-	if (result != 0)
-		return result == -ENOENT || result == -ESRCH;
-	return process_is_over(&stat) || (starttime != 0 && starttime != stat.starttime);
+	return process_look(s, p->pid, &stat) != 0 || is_over(&stat) || is_another(p, &stat);
 }
 
-static void hold(struct process_track *track, struct proc_entry *entry)
+/* Its spawn is told when its name is known, or at once if nothing can be kept of it. */
+static void hold(struct process_state *s, struct process *p)
 {
-	entry->flags |= PROC_PENDING;
-	track->held[track->held_count++] = entry->pid;
-}
-
-/* It is over, and when `gone` its number is free. While its spawn is held, so is this. */
-static void finish(struct process_track *track, struct proc_entry *entry, uint64_t ns, bool gone)
-{
-	if ((entry->flags & PROC_OVER) == 0)
-		entry->over_ns = ns;
-	entry->flags |= PROC_OVER | (gone ? PROC_GONE : 0);
-	if ((entry->flags & PROC_PENDING) != 0)
+	if (p == s->entries) {
+		look(s, p);
+		tell(s, CELLOS_SOURCE_PROCESS_SPAWNED, p, p->born_ns);
 		return;
-	if ((entry->flags & (PROC_TOLD | PROC_KERNEL)) == 0)
-		tell(track, CELLOS_SOURCE_PROCESS_EXITED, entry, entry->over_ns);
-	entry->flags |= PROC_TOLD;
-	if ((entry->flags & PROC_GONE) != 0)
-		proc_table_remove(&track->table, entry);
-}
-
-/* ---- what is held --------------------------------------------------------------------------- */
-
-static bool is_ready(struct process_track *track, struct proc_entry *entry, uint64_t now)
-{
-	uint64_t due = entry->born_ns + track->config.hold_ns;
-	const struct proc_entry *parent = proc_table_find(&track->table, entry->parent);
-
-	/* A parent is due no later than its child. Twice the time, lest two that took each other's
-	   numbers wait for each other. */
-	if (parent != NULL && parent != entry && (parent->flags & PROC_PENDING) != 0 &&
-	    now < due + track->config.hold_ns)
-		return false;
-	if ((entry->flags & (PROC_UNNAMED | PROC_OVER)) == PROC_UNNAMED &&
-	    ((entry->flags & PROC_EXECED) != 0 || now >= due))
-		look(track, entry);
-	return (entry->flags & (PROC_UNNAMED | PROC_OVER)) != PROC_UNNAMED || now >= due;
-}
-
-static void release(struct process_track *track, struct proc_entry *entry)
-{
-	entry->flags &= (uint16_t)~PROC_PENDING;
-	tell(track, CELLOS_SOURCE_PROCESS_SPAWNED, entry, entry->born_ns);
-	if ((entry->flags & PROC_OVER) != 0)
-		finish(track, entry, entry->over_ns, false);
-}
-
-/* One pass; true when it reported any. Those up to the pid `through` go whatever their state, and
-   are not looked at: in the midst of messages /proc is ahead of them. */
-static bool release_ready(struct process_track *track, uint64_t now, uint32_t through)
-{
-	uint32_t count = track->held_count, kept = 0;
-	bool force = through != 0;
-
-	for (uint32_t at = 0; at < count; at++) {
-		uint32_t pid = track->held[at];
-		/* There: an entry with PROC_PENDING is never removed. */
-		struct proc_entry *entry = proc_table_find(&track->table, pid);
-
-		if (force || is_ready(track, entry, now))
-			release(track, entry);
-		else
-			track->held[kept++] = pid;
-		force = force && pid != through;
 	}
-	track->held_count = kept;
-	return kept < count;
+	p->held = true;
+	*s->held_end = p;
+	s->held_end = &p->next_held;
 }
 
-uint64_t process_track_settle(struct process_track *track, uint64_t now)
+/* It is over, and with `gone` its number is free. While its spawn is held, so is this. */
+static void finish(struct process_state *s, struct process *p, uint64_t ns, bool gone)
 {
-	uint64_t next = UINT64_MAX;
+	struct exit_record record;
 
-	while (track->held_count > 0 && release_ready(track, now, 0))
-		;
-	for (uint32_t at = 0; at < track->held_count; at++) {
-		uint64_t due = proc_table_find(&track->table, track->held[at])->born_ns +
-			       track->config.hold_ns;
+	p->gone |= gone;
+	if (p->over_ns == 0)
+		p->over_ns = ns;
+	if (p->held)
+		return;
+	/* A walk knew before the message came; the record is older than either. */
+	if (!p->named && process_exit_record(s, p->pid, &record))
+		set_name(p, true, record.comm, record.comm_len);
+	if (!p->kernel && !p->told)
+		tell(s, CELLOS_SOURCE_PROCESS_EXITED, p, p->over_ns);
+	p->told = true;
+	if (p->gone)
+		forget(s, p);
+}
 
-		due += due <= now ? track->config.hold_ns : 0;
-		next = due < next ? due : next;
+/* Tells the spawn that is held longest. */
+static void release(struct process_state *s)
+{
+	struct process *p = s->held;
+
+	s->held = p->next_held;
+	if (s->held == NULL)
+		s->held_end = &s->held;
+	p->held = false;
+	tell(s, CELLOS_SOURCE_PROCESS_SPAWNED, p, p->born_ns);
+	if (p->over_ns != 0)
+		finish(s, p, p->over_ns, false);
+}
+
+/* Of a pid that is not known. */
+static struct process *add(struct process_state *s, struct process fresh)
+{
+	uint32_t at;
+
+	while (s->unused == 0 && s->used == s->max && s->held != NULL)
+		release(s); /* which makes room if it is over */
+	at = s->unused != 0 ? s->unused : s->used < s->max ? ++s->used : 0;
+	s->unused = s->entries[at].next; /* 0 unless it was the first of those */
+	if (at != 0) {
+		*link_to(s, fresh.pid) = at;
+	} else {
+		s->roomless[fresh.pid / 32] |= 1u << fresh.pid % 32;
+		cellos_probe_stat_add(s->env, STAT_TABLE_FULL, 1);
 	}
-	return next;
+	s->entries[at] = fresh;
+	return &s->entries[at];
 }
 
-void process_track_flush(struct process_track *track, uint64_t now)
+/* Its number is another's from now on. */
+static void replace(struct process_state *s, struct process *p, uint64_t ns)
 {
-	(void)release_ready(track, now, PROCESS_NOBODY);
+	finish(s, p, ns, true);
+	while (p->held)
+		release(s);
 }
 
-/* Its number is another's now, so it is over and goes at once. */
-static void bury(struct process_track *track, struct proc_entry *entry, uint64_t ns)
+uint64_t process_settle(struct process_state *s, uint64_t now)
 {
-	uint32_t pid = entry->pid;
-	bool pending = (entry->flags & PROC_PENDING) != 0;
+	while (s->held != NULL) {
+		struct process *p = s->held;
+		bool known = p->named || p->over_ns != 0;
 
-	finish(track, entry, ns, true);
-	if (pending)
-		(void)release_ready(track, ns, pid);
-}
-
-/* NULL when all entries are taken, also after those that are held have gone out. */
-static struct proc_entry *add(struct process_track *track, uint32_t pid, uint64_t now)
-{
-	struct proc_entry *entry = proc_table_add(&track->table, pid);
-
-	if (entry == NULL && track->held_count > 0) {
-		process_track_flush(track, now);
-		entry = proc_table_add(&track->table, pid);
+		if (!known)
+			look(s, p);
+		if (!known && !p->named && now < p->born_ns + PROCESS_HOLD_NS)
+			return p->born_ns + PROCESS_HOLD_NS;
+		release(s);
 	}
-	track->table_full += entry == NULL;
-	return entry;
+	return UINT64_MAX;
 }
 
 /* ---- messages ------------------------------------------------------------------------------- */
 
-/* No room: report it now, and keep a byte so that its end can be told, too. */
-static void fork_untracked(struct process_track *track, const struct proc_entry *parent,
-			   uint32_t pid, bool kernel, uint64_t ns)
+void process_forked(struct process_state *s, uint32_t parent, uint32_t pid, uint32_t tgid,
+		    uint64_t ns)
 {
-	struct proc_entry entry = {.pid = pid};
-
-	if (!kernel) {
-		if (parent != NULL)
-			set_name(&entry, parent->comm, parent->comm_len);
-		look(track, &entry);
-		tell(track, CELLOS_SOURCE_PROCESS_SPAWNED, &entry, ns);
-	}
-	proc_table_set_untracked(&track->table, pid,
-				 PROC_KNOWN | (kernel ? PROC_KERNEL : 0) |
-					 (track->walking ? PROC_SEEN : 0));
-}
-
-/* The pid is known already. True when that is the same process, which a walk saw first. */
-static bool fork_of_known(struct process_track *track, uint32_t parent, uint32_t pid, uint64_t ns)
-{
-	struct proc_entry *entry = proc_table_find(&track->table, pid);
-	struct proc_entry nameless = {.pid = pid,
-				      .flags = proc_table_untracked(&track->table, pid)};
-
-	if (entry != NULL && (entry->flags & (PROC_WALKED | PROC_OVER)) == PROC_WALKED &&
-	    (ns <= entry->born_ns ||
-	     (ns < entry->born_ns + SAME_FORK_NS && entry->parent == parent))) {
-		entry->flags &= (uint16_t)~PROC_WALKED;
-		entry->flags |= track->walking ? PROC_SEEN : 0;
-		entry->born_ns = ns;
-		entry->parent = parent;
-		return true;
-	}
-	if (entry != NULL) {
-		bury(track, entry, ns);
-	} else if (nameless.flags != 0) {
-		proc_table_set_untracked(&track->table, pid, 0);
-		if ((nameless.flags & (PROC_TOLD | PROC_KERNEL)) == 0)
-			tell(track, CELLOS_SOURCE_PROCESS_EXITED, &nameless, ns);
-	}
-	return false;
-}
-
-/* Threads of the kernel are not in the table, unless they were forked before our eyes. */
-static bool is_kernels(struct process_track *track, const struct proc_entry *parent, uint32_t pid)
-{
+	struct process child = {.pid = pid, .born_ns = ns, .threads = 1, .walk = s->walk};
+	struct process *p = find(s, tgid);
 	struct cellos_proc_stat stat;
 
-	if (pid == track->config.kthreadd)
-		return true;
-	if (parent != NULL)
-		return (parent->flags & PROC_KERNEL) != 0;
-	return track->config.look(track->config.context, pid, &stat) == 0 &&
-	       (stat.flags & CELLOS_PF_KTHREAD) != 0;
-}
-
-void process_track_fork(struct process_track *track, uint32_t parent, uint32_t pid, uint32_t tgid,
-			uint64_t ns)
-{
-	struct proc_entry *entry, *from;
-	bool kernel;
-
-	if (pid == 0 || pid >= CELLOS_PID_LIMIT)
-		return; /* a CPU's idle task */
-	if (pid != tgid) {
-		entry = proc_table_find(&track->table, tgid);
-		if (entry != NULL)
-			entry->live++;
+	if (p != NULL && p->threads > 0 && pid != tgid)
+		p->threads++;
+	if (pid != tgid || pid == 0 || pid >= CELLOS_PID_LIMIT)
+		return; /* a thread, or a CPU's idle task */
+	if (p != NULL && p->walked && p->over_ns == 0 && ns < p->born_ns + SAME_FORK_NS) {
+		p->walked = false; /* a walk saw it first */
+		p->walk = s->walk;
+		p->born_ns = ns;
 		return;
 	}
-	if (fork_of_known(track, parent, pid, ns))
-		return;
-	kernel = is_kernels(track, proc_table_find(&track->table, parent), parent);
-	entry = add(track, pid, ns);
-	from = proc_table_find(&track->table, parent);
-	if (entry == NULL) {
-		fork_untracked(track, from, pid, kernel, ns);
-		return;
-	}
-	entry->born_ns = ns;
-	entry->parent = parent;
-	entry->live = 1;
-	entry->flags = PROC_COUNTED | PROC_UNNAMED | (track->walking ? PROC_SEEN : 0);
-	if (from != NULL)
-		set_name(entry, from->comm, from->comm_len);
-	if (kernel)
-		entry->flags |= PROC_KERNEL;
-	else
-		hold(track, entry);
+	if (p != NULL)
+		replace(s, p, ns);
+	p = find(s, parent);
+	if (p != NULL)
+		set_name(&child, false, p->comm, p->comm_len);
+	/* The kernel's threads are not in the table, unless they were forked before our eyes. */
+	child.kernel = p != NULL ? p->kernel
+				 : process_look(s, parent, &stat) == 0 &&
+					   (stat.flags & CELLOS_PF_KTHREAD) != 0;
+	p = add(s, child);
+	if (!p->kernel)
+		hold(s, p);
+	else if (p == s->entries)
+		forget(s, p);
 }
 
-/* Of one that no entry stands for: its fork was lost, and a walk has not met it yet, or has taken
-   it for a thread of the kernel, which it was. */
-static void exec_of_stranger(struct process_track *track, uint32_t tgid, uint64_t ns)
+void process_execed(struct process_state *s, uint32_t tgid, uint64_t ns)
 {
-	uint8_t untracked = proc_table_untracked(&track->table, tgid);
-	struct cellos_proc_stat stat;
+	struct process *p = find(s, tgid);
 
-	if ((untracked & PROC_KERNEL) != 0)
-		fork_untracked(track, NULL, tgid, false, ns);
-	else if (untracked == 0 && track->config.look(track->config.context, tgid, &stat) == 0)
-		process_track_seen(track, &stat, ns);
-}
-
-void process_track_exec(struct process_track *track, uint32_t tgid, uint64_t ns)
-{
-	struct proc_entry *entry = proc_table_find(&track->table, tgid);
-
-	if (entry == NULL) {
-		exec_of_stranger(track, tgid, ns);
+	if (tgid >= CELLOS_PID_LIMIT || (p == NULL && !s->snapshot))
 		return;
-	}
+	if (p == NULL) /* its fork was lost, or it is the kernel's and found no room */
+		p = add(s, (struct process){
+				   .pid = tgid, .born_ns = ns, .walk = s->walk, .kernel = true});
 	/* What it was called before is nobody's name now. An exec by another thread ends the leader
 	   that was and takes its number. */
-	set_name(entry, "", 0);
-	entry->flags |= PROC_EXECED | PROC_UNNAMED;
-	entry->flags &= (uint16_t)~PROC_LEADER_GONE;
-	if ((entry->flags & PROC_KERNEL) != 0) {
-		entry->flags &= (uint16_t)~PROC_KERNEL;
-		hold(track, entry);
+	set_name(p, false, "", 0);
+	p->leader_gone = false;
+	if (p->kernel) {
+		p->kernel = false;
+		hold(s, p);
+	} else if (s->exits.fd < 0 && !p->held) {
+		look(s, p); /* otherwise its exit tells the last name */
 	}
-	/* Otherwise its exit tells the last name. */
-	if (!track->config.told_exits && (entry->flags & PROC_PENDING) == 0)
-		look(track, entry);
 }
 
-/* An exit where no entry is: of one that found no room, or whose fork was lost and whom no walk has
-   met. */
-static void exit_of_stranger(struct process_track *track, uint32_t tgid, uint64_t ns,
-			     const struct process_exit *exit)
+/* By the record where the kernel tells it, by counting, or by what /proc says. A record may say it
+   before the leader's exit has come, which is waited for since it has the name. */
+static bool is_last_exit(const struct process_state *s, struct process *p, bool said)
 {
-	bool last = exit != NULL && exit->group_dead;
-	struct proc_entry entry = {.pid = tgid, .flags = proc_table_untracked(&track->table, tgid)};
-	bool lost = entry.flags == 0 && track->recovering && last &&
-		    !(exit->never_execed && exit->parent == track->config.kthreadd);
+	bool counted = p->threads > 0 && !s->recovering;
 
-	if (entry.flags == 0 && !lost)
-		return;
-	if (!last && ((exit != NULL && exit->knows_group) || !is_gone(track, tgid, 0)))
-		return;
-	if (exit != NULL && exit->pid == tgid)
-		set_name(&entry, exit->comm, exit->comm_len);
-	if (lost)
-		tell(track, CELLOS_SOURCE_PROCESS_SPAWNED, &entry, ns);
-	if ((entry.flags & (PROC_TOLD | PROC_KERNEL)) == 0)
-		tell(track, CELLOS_SOURCE_PROCESS_EXITED, &entry, ns);
-	if (!lost)
-		proc_table_set_untracked(&track->table, tgid, 0);
-}
-
-static bool is_last_exit(struct process_track *track, const struct proc_entry *entry,
-			 const struct process_exit *exit)
-{
-	uint32_t both = PROC_LEADER_GONE | PROC_GROUP_DEAD;
-
-	if ((entry->flags & both) == both)
+	p->threads -= p->threads > 0;
+	if (p->leader_gone && said)
 		return true;
-	if ((entry->flags & PROC_COUNTED) != 0)
-		return entry->live == 0;
-	/* The listener tells of the last one. Where it did not, and for a leader, whose record may
-	   be that of one that an exec ended, /proc does. */
-	return (exit == NULL || !exit->knows_group || exit->pid == entry->pid) &&
-	       (entry->flags & PROC_LEADER_GONE) != 0 &&
-	       is_gone(track, entry->pid, entry->starttime);
+	return counted ? p->threads == 0 : p->leader_gone && is_gone(s, p);
 }
 
-void process_track_exit(struct process_track *track, uint32_t pid, uint32_t tgid, uint64_t ns,
-			const struct process_exit *exit)
+void process_exited(struct process_state *s, uint32_t pid, uint32_t tgid, uint64_t ns)
 {
-	struct proc_entry *entry = proc_table_find(&track->table, tgid);
+	struct exit_record record = {0};
+	bool recorded = process_exit_record(s, pid, &record);
+	struct process *p = find(s, tgid);
 
-	if (entry == NULL) {
-		exit_of_stranger(track, tgid, ns, exit);
-		return;
+	/* One whose fork was lost and whom no walk has met; no thread of the kernel. */
+	if (p == NULL && s->recovering && recorded && record.last &&
+	    !(record.never_execed && record.parent == KTHREADD)) {
+		p = add(s, (struct process){.pid = tgid, .born_ns = ns, .leader_gone = true});
+		hold(s, p);
 	}
-	if ((entry->flags & PROC_WALKED) != 0 && ns < entry->born_ns)
-		return; /* of whoever had the number before */
-	entry->live -= entry->live > 0;
-	entry->over_ns = ns;
-	entry->flags |= pid == tgid ? PROC_LEADER_GONE : 0;
-	if (exit != NULL) {
-		entry->flags |= exit->group_dead ? PROC_GROUP_DEAD : 0;
-		if (pid == tgid) {
-			set_name(entry, exit->comm, exit->comm_len);
-			entry->flags &= (uint16_t)~PROC_UNNAMED;
-		}
+	if (p == NULL || (p->walked && ns < p->born_ns))
+		return; /* or of whoever had the number before */
+	if (pid == tgid) {
+		p->leader_gone = true;
+		if (recorded)
+			set_name(p, true, record.comm, record.comm_len);
 	}
-	if (is_last_exit(track, entry, exit))
-		finish(track, entry, ns, true);
-}
-
-void process_track_lost(struct process_track *track)
-{
-	track->recovering = true;
-	for (uint32_t at = 0; at < track->table.count; at++)
-		track->table.entries[at].flags &= (uint16_t)~PROC_COUNTED;
+	if (is_last_exit(s, p, record.last)) {
+		p->over_ns = ns;
+		finish(s, p, ns, true);
+	}
 }
 
 /* ---- walks ---------------------------------------------------------------------------------- */
 
-void process_track_walk_begin(struct process_track *track)
+void process_seen(struct process_state *s, const struct cellos_proc_stat *stat, uint64_t now)
 {
-	track->walking = true;
-}
+	bool kernel = (stat->flags & CELLOS_PF_KTHREAD) != 0;
+	struct process *p = find(s, stat->pid);
 
-/* All entries are taken: no name is kept, and nothing waits. */
-static void seen_untracked(struct process_track *track, const struct cellos_proc_stat *stat,
-			   uint64_t now)
-{
-	uint8_t flags = proc_table_untracked(&track->table, stat->pid);
-	struct proc_entry entry = {.pid = stat->pid};
-
-	remember(&entry, stat);
-	if (flags == 0 && track->have_snapshot)
-		tell(track, CELLOS_SOURCE_PROCESS_SPAWNED, &entry, now);
-	else if (flags == 0 && process_is_over(stat))
-		flags |= PROC_TOLD;
-	flags |= PROC_KNOWN | PROC_SEEN;
-	if (process_is_over(stat) && (flags & PROC_TOLD) == 0) {
-		tell(track, CELLOS_SOURCE_PROCESS_EXITED, &entry, now);
-		flags |= PROC_TOLD;
+	if (p != NULL && (p->gone || kernel != p->kernel || is_another(p, stat))) {
+		replace(s, p, now);
+		p = NULL;
 	}
-	proc_table_set_untracked(&track->table, stat->pid, flags);
-}
-
-/* One not known before, or known by a byte alone. NULL: there is no entry for it. */
-static struct proc_entry *meet(struct process_track *track, const struct cellos_proc_stat *stat,
-			       uint64_t now)
-{
-	uint8_t untracked = proc_table_untracked(&track->table, stat->pid);
-	bool over = process_is_over(stat);
-	struct proc_entry *entry;
-
-	/* Its exit was told by a message, which also comes before the zombie is one. */
-	if (!track->config.by_walks && untracked == 0 &&
-	    (over ||
-	     (track->have_snapshot && (stat->flags & PF_EXITING) != 0 && stat->state != 'Z')))
-		return NULL;
-	entry = untracked == 0 ? add(track, stat->pid, now)
-			       : proc_table_add(&track->table, stat->pid);
-	if (entry == NULL) {
-		seen_untracked(track, stat, now);
-		return NULL;
+	/* The exit of a zombie is told by a message, if by any. */
+	if (p == NULL && !kernel && !(is_over(stat) && s->by_messages)) {
+		p = add(s, (struct process){.pid = stat->pid,
+					    .born_ns = now,
+					    .walked = true,
+					    .told = is_over(stat) && !s->snapshot});
+		if (s->snapshot)
+			hold(s, p);
 	}
-	entry->born_ns = now;
-	entry->parent = stat->ppid;
-	entry->flags = PROC_WALKED | (untracked & (PROC_TOLD | PROC_KERNEL));
-	if (untracked != 0)
-		/* There is room now for one that had none. */
-		proc_table_set_untracked(&track->table, stat->pid, 0);
-	else if (!track->have_snapshot)
-		entry->flags |= over ? PROC_TOLD : 0;
-	else if (stat->ppid == track->config.kthreadd && (stat->flags & CELLOS_PF_FORKNOEXEC) != 0)
-		entry->flags |= PROC_KERNEL;
-	else
-		hold(track, entry);
-	return entry;
-}
-
-/* Under the same number. Who has not run a program yet is the kernel's helper, or another. */
-static bool is_another(const struct proc_entry *entry, const struct cellos_proc_stat *stat)
-{
-	if ((entry->flags & PROC_GONE) != 0)
-		return true;
-	if (entry->starttime != 0)
-		return entry->starttime != stat->starttime;
-	return (entry->flags & PROC_KERNEL) != 0 && entry->parent != stat->ppid;
-}
-
-void process_track_seen(struct process_track *track, const struct cellos_proc_stat *stat,
-			uint64_t now)
-{
-	struct proc_entry *entry = proc_table_find(&track->table, stat->pid);
-
-	if ((stat->flags & CELLOS_PF_KTHREAD) != 0) {
-		if (entry != NULL && (entry->flags & PROC_KERNEL) == 0)
-			bury(track, entry, now);
-		else if (entry != NULL ||
-			 (proc_table_untracked(&track->table, stat->pid) & PROC_KERNEL) != 0)
-			process_track_unreadable(track, stat->pid);
+	if (p == NULL)
 		return;
-	}
-	if (entry != NULL && is_another(entry, stat)) {
-		bury(track, entry, now);
-		entry = NULL;
-	}
-	if (entry == NULL)
-		entry = meet(track, stat, now);
-	if (entry == NULL)
-		return;
-	remember(entry, stat);
-	entry->flags |= track->walking ? PROC_SEEN : 0;
-	if ((entry->flags & PROC_KERNEL) != 0 &&
-	    ((entry->flags & PROC_UNNAMED) == 0 || now >= entry->born_ns + track->config.hold_ns)) {
-		/* A helper whose exec was lost, or no helper: those exec at once. */
-		entry->flags &= (uint16_t)~PROC_KERNEL;
-		hold(track, entry);
-	}
-	if (process_is_over(stat) && (entry->flags & PROC_OVER) == 0) {
-		entry->flags |= PROC_OVER;
-		entry->over_ns = now;
-	}
+	p->walk = s->walk;
+	remember(p, stat);
+	if (is_over(stat) && p->over_ns == 0)
+		p->over_ns = now;
 }
 
-void process_track_unreadable(struct process_track *track, uint32_t pid)
+void process_walk_end(struct process_state *s, uint64_t now)
 {
-	struct proc_entry *entry = proc_table_find(&track->table, pid);
-	uint8_t untracked = proc_table_untracked(&track->table, pid);
+	struct cellos_proc_stat stat;
 
-	if (entry != NULL)
-		entry->flags |= PROC_SEEN;
-	else if (untracked != 0)
-		proc_table_set_untracked(&track->table, pid, untracked | PROC_SEEN);
-}
+	for (uint32_t at = 1; at <= s->used; at++) {
+		struct process *p = &s->entries[at];
+		bool missing = p->walk != s->walk;
 
-static void find_untracked_exits(struct process_track *track, bool complete, uint64_t now)
-{
-	struct proc_table *table = &track->table;
-	uint32_t low = table->low, high = table->high;
-
-	table->low = CELLOS_PID_LIMIT; /* grows again with what stays */
-	table->high = 0;
-	for (uint32_t pid = low; pid <= high; pid++) {
-		struct proc_entry nameless = {.pid = pid, .flags = table->untracked[pid]};
-
-		if (nameless.flags == 0)
-			continue;
-		if (complete && (nameless.flags & PROC_SEEN) == 0) {
-			if ((nameless.flags & (PROC_TOLD | PROC_KERNEL)) == 0)
-				tell(track, CELLOS_SOURCE_PROCESS_EXITED, &nameless, now);
-			nameless.flags = 0;
-		}
-		proc_table_set_untracked(table, pid, (uint8_t)(nameless.flags & ~PROC_SEEN));
+		p->threads = s->recovering ? 0 : p->threads; /* its count is void */
+		/* A zombie stays known where walks alone tell that its number is free. */
+		if (p->pid != 0 && (missing || p->over_ns != 0))
+			finish(s, p, now, missing || s->by_messages);
 	}
-}
-
-void process_track_walk_end(struct process_track *track, bool complete, bool sound, uint64_t now)
-{
-	/* Downwards, because remove fills the hole with the last entry. */
-	for (uint32_t at = track->table.count; at-- > 0;) {
-		struct proc_entry *entry = &track->table.entries[at];
-		bool gone = complete && (entry->flags & PROC_SEEN) == 0;
-
-		entry->flags &= (uint16_t)~PROC_SEEN;
-		/* A zombie stays known where only walks tell that it has been reported. */
-		if (gone || (entry->flags & PROC_OVER) != 0)
-			finish(track, entry, now, gone || !track->config.by_walks);
+	/* Those without an entry are looked for one by one. */
+	for (uint32_t pid = 0; s->used == s->max && pid < CELLOS_PID_LIMIT; pid++) {
+		if (s->roomless[pid / 32] == 0)
+			pid |= 31;
+		else if (find(s, pid) == s->entries && process_look(s, pid, &stat) == -ENOENT)
+			finish(s, s->entries, now, true);
 	}
-	find_untracked_exits(track, complete, now);
-	track->walking = false;
-	if (complete && sound)
-		track->have_snapshot = true;
-	if (complete)
-		track->recovering = false;
+	s->snapshot = true;
+	s->recovering = false;
 }

@@ -92,6 +92,55 @@ class ProcessSurface(lib.Case):
                 self.assertEqual(stats["probes"]["process"]["malformed"], 0)
                 self.assertEqual(summary["dropped"], {})
 
+    def test_ten_thousand(self):
+        """At top speed, against the list of who started them; and not an event more than was sent."""
+        receiver, agent = self.start()
+        lives = run_true(10000)
+        self.settle(receiver)
+        named = 0
+        for life, events in zip(lives, self.events_of(receiver, lives)):
+            self.assertEqual([e["probe_source"] for e in events], [SPAWNED, EXITED], life)
+            self.assertLessEqual(events[0]["guest_monotonic_ns"], events[1]["guest_monotonic_ns"])
+            named += sum(e["guest_comm"] == "true" for e in events)
+        print(f"{named} of {2 * len(lives)} under the right name")
+        self.assertGreaterEqual(named, 0.99 * 2 * len(lives))  # 99.9 % where nothing else runs
+        stats, summary = self.stop(receiver, agent)
+        self.assertEqual(stats["sent"], len(receiver.events()))
+        self.assertEqual(stats["lanes"]["proc"]["k"], 0)
+        self.assertEqual(summary["dropped"], {})
+
+    def test_parents_before_children(self):
+        receiver, agent = self.start()
+        families = []
+        for _ in range(50):
+            with subprocess.Popen(["sh", "-c", "sh -c 'echo $$; true & wait' & wait"],
+                                  stdout=subprocess.PIPE) as shell:
+                families.append((shell.pid, int(shell.stdout.read())))
+        self.settle(receiver)
+        order = [e["guest_pid"] for e in receiver.events(SPAWNED)]
+        for parent, child in families:
+            self.assertLess(order.index(parent), order.index(child))
+        self.stop(receiver, agent)
+
+    def test_walks(self):
+        old = subprocess.Popen(["sleep", "600"])
+        receiver, agent = self.start("--process", "walker", "--process-interval", "10")
+        fresh = [subprocess.Popen(["sleep", "600"]) for _ in range(50)]
+        for child in fresh:
+            receiver.wait_event(SPAWNED, guest_pid=child.pid)
+        for child in [old, *fresh]:
+            child.kill()
+            child.wait()
+            receiver.wait_event(EXITED, guest_pid=child.pid, guest_comm="sleep")
+        spawned = [e["guest_pid"] for e in receiver.events(SPAWNED)]
+        exited = [e["guest_pid"] for e in receiver.events(EXITED)]
+        self.assertNotIn(old.pid, spawned)
+        for child in fresh:
+            self.assertEqual((spawned.count(child.pid), exited.count(child.pid)), (1, 1))
+        stats, summary = self.stop(receiver, agent)
+        self.assertEqual(stats["sent"], len(receiver.events()))
+        self.assertEqual(summary["dropped"], {})
+
     def kernel_drops(self, agent):
         """What the kernel says it dropped for the agent's netlink sockets."""
         folder = f"/proc/{agent.pid}/fd"

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "fuzz.h"
-#include "proc_parse.h"
+#include "process.h"
 
 static void check_range(const struct cellos_proc_stat *stat, const uint8_t *data, size_t size)
 {
@@ -33,37 +33,32 @@ static void check_again(const struct cellos_proc_stat *stat)
 	memcpy(line + head, stat->comm, stat->comm_len);
 	head += stat->comm_len;
 	rest = snprintf(line + head, sizeof(line) - (size_t)head,
-			") %c %u -1 0 0 -1 %u 1 2 3 4 5 6 7 8 9 -10 %u 0 %llu \n", stat->state,
-			stat->ppid, stat->flags, stat->num_threads,
-			(unsigned long long)stat->starttime);
-	FUZZ_CHECK(cellos_proc_parse_stat(line, (size_t)(head + rest), &back) == 0);
+			") %c 1 -1 0 0 -1 %u 1 2 3 4 5 6 7 8 9 -10 %u 0 %llu \n", stat->state,
+			stat->flags, stat->num_threads, (unsigned long long)stat->starttime);
+	FUZZ_CHECK(rest > 0 && cellos_proc_parse_stat(line, &back) == 0);
 	FUZZ_CHECK(memcmp(stat, &back, sizeof(back)) == 0);
 }
 
-static void check_longer(const struct cellos_proc_stat *stat, const uint8_t *data, size_t size)
+static void check_longer(const struct cellos_proc_stat *stat, const char *text)
 {
-	char *longer = malloc(size + 8);
+	size_t size = strlen(text);
+	char *longer = malloc(size + 9);
 	struct cellos_proc_stat back;
 
 	if (longer == NULL)
 		return;
-	memcpy(longer, data, size);
-	memcpy(longer + size, " 1 (x\n-9", 8);
-	FUZZ_CHECK(cellos_proc_parse_stat(longer, size + 8, &back) == 0);
+	memcpy(longer, text, size);
+	memcpy(longer + size, " 1 (x\n-9", 9);
+	FUZZ_CHECK(cellos_proc_parse_stat(longer, &back) == 0);
 	FUZZ_CHECK(memcmp(stat, &back, sizeof(back)) == 0);
 	free(longer);
 }
 
-static void check_others(const char *text, size_t size)
+static void check_pid(const char *text)
 {
-	uint64_t number = 7;
 	uint32_t pid = cellos_proc_parse_pid(text);
 	char again[32];
 
-	if (cellos_proc_parse_number(text, size, &number) != 0)
-		FUZZ_CHECK(number == 7);
-	else
-		FUZZ_CHECK(text[size - 1] == '\n' && strtoull(text, NULL, 10) == number);
 	FUZZ_CHECK(pid < CELLOS_PID_LIMIT);
 	snprintf(again, sizeof(again), "%u", pid);
 	FUZZ_CHECK(pid == 0 || strcmp(again, text) == 0);
@@ -72,23 +67,23 @@ static void check_others(const char *text, size_t size)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct cellos_proc_stat stat, untouched;
-	char *text = malloc(size + 1);
+	char *text =
+		malloc(size + 1); /* of its own size, so that a sanitizer sees a read past it */
 
+	FUZZ_CHECK(text != NULL);
+	if (size > 0) /* the fuzzer's empty input may have no address */
+		memcpy(text, data, size);
+	text[size] = '\0';
 	memset(&stat, 0x5a, sizeof(stat));
 	untouched = stat;
-	if (cellos_proc_parse_stat((const char *)data, size, &stat) == 0) {
+	if (cellos_proc_parse_stat(text, &stat) == 0) {
 		check_range(&stat, data, size);
 		check_again(&stat);
-		check_longer(&stat, data, size);
+		check_longer(&stat, text);
 	} else {
 		FUZZ_CHECK(memcmp(&stat, &untouched, sizeof(stat)) == 0);
 	}
-	if (text != NULL) {
-		if (size > 0) /* the fuzzer's empty input may have no address */
-			memcpy(text, data, size);
-		text[size] = '\0';
-		check_others(text, size);
-	}
+	check_pid(text);
 	free(text);
 	return 0;
 }

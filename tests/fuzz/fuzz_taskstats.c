@@ -2,54 +2,64 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * The exit listener's messages. The first byte of the input chooses a layout, the rest is one
- * message. What is accepted is whole: a name within its bounds, a task, and a group only if told;
- * and nothing after the message's own end has a say in it.
+ * One message of the kernel's by itself: of the exit listener, or of the connector when the first
+ * byte of the input is not 0; the rest is the message.
+ * What is accepted is whole: a name within its bounds, a task, and a group only if told; and
+ * nothing after the message's own end has a say in it.
  */
 #include <string.h>
 
+#include "cellos/event.h"
 #include "fuzz.h"
-#include "taskstats.h"
+#include "process.h"
 
 #define FAMILY 31u
 
-static bool is_whole(const uint8_t *message, size_t len)
+static void check_record(uint8_t *message, size_t len)
 {
-	uint32_t declared;
+	struct exit_record record = {.pid = 0}, again;
+	uint16_t family;
 
-	memcpy(&declared, message, sizeof(declared));
-	return declared <= len;
+	(void)!exit_family_parse(message, len, &family);
+	if (exit_record_parse(message, len, FAMILY, &record) < 0) {
+		FUZZ_CHECK(record.pid == 0);
+		return;
+	}
+	FUZZ_CHECK(record.pid != 0 && record.comm_len <= CELLOS_RAW_COMM_MAX_BYTES);
+	FUZZ_CHECK(memchr(record.comm, 0, record.comm_len) == NULL);
+	message[len] = 0xff;
+	FUZZ_CHECK(exit_record_parse(message, len + 1, FAMILY, &again) == 0 &&
+		   memcmp(&again, &record, sizeof(record)) == 0);
+}
+
+static void check_event(uint8_t *message, size_t len)
+{
+	struct proc_event event = {.cpu = 4711}, again;
+	uint32_t ack = 0, other;
+
+	if (connector_parse(message, len, &event, &ack) < 0) {
+		FUZZ_CHECK(event.cpu == 4711 && ack == 0);
+		return;
+	}
+	message[len] = 0xff;
+	FUZZ_CHECK(connector_parse(message, len + 1, &again, &other) == 0 && other == ack &&
+		   memcmp(&again, &event, sizeof(event)) == 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct exit_layout layout = {.family = FAMILY};
-	struct process_exit record = {.pid = 0}, again;
-	uint16_t family = 0;
 	uint8_t *exact;
 
 	if (size == 0)
 		return 0;
-	layout.shift = (uint16_t)(8u * (data[0] % 3));
-	/* Of its own size, so that a sanitizer sees a read past the end. */
+	/* Of its own size and a byte, so that a sanitizer sees a read past the end. */
 	exact = malloc(size);
 	FUZZ_CHECK(exact != NULL);
 	memcpy(exact, data + 1, size - 1);
-	if (exit_record_parse(exact, size - 1, layout, &record) == 0) {
-		FUZZ_CHECK(record.pid != 0 && record.comm_len <= CELLOS_RAW_COMM_MAX_BYTES);
-		FUZZ_CHECK(memchr(record.comm, 0, record.comm_len) == NULL);
-		FUZZ_CHECK(record.knows_group || (record.tgid == 0 && !record.group_dead));
-		exact[size - 1] = 0xff;
-		if (is_whole(exact, size - 1))
-			FUZZ_CHECK(exit_record_parse(exact, size, layout, &again) == 0 &&
-				   again.pid == record.pid && again.tgid == record.tgid &&
-				   again.parent == record.parent &&
-				   again.group_dead == record.group_dead &&
-				   memcmp(again.comm, record.comm, sizeof(record.comm)) == 0);
-	} else {
-		FUZZ_CHECK(record.pid == 0);
-	}
-	(void)!exit_family_parse(exact, size - 1, &family);
+	if (data[0] == 0)
+		check_record(exact, size - 1);
+	else
+		check_event(exact, size - 1);
 	free(exact);
 	return 0;
 }

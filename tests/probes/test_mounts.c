@@ -109,7 +109,7 @@ static void arm_process(struct rig *rig, const char *root)
 	struct cellos_probe_options options = rig_options();
 
 	rig_init(rig, &cellos_probe_process, &options, 4096);
-	((struct cellos_process_seam *)rig->state)->root = root;
+	((struct process_state *)rig->state)->root = root;
 	rig_arm(rig);
 }
 

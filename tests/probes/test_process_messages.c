@@ -14,9 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "connector.h"
-#include "process_track.h"
-#include "taskstats.h"
+#include "track_rig.h"
 
 #define SPAWNED CELLOS_SOURCE_PROCESS_SPAWNED
 #define EXITED CELLOS_SOURCE_PROCESS_EXITED
@@ -24,6 +22,7 @@
 #define FAMILY 31
 
 static uint8_t recording[32768];
+static uint32_t ack;
 static size_t recorded;
 
 static size_t read_input(const char *name, uint8_t *out, size_t room)
@@ -54,16 +53,17 @@ static bool next_step(size_t *at, uint8_t *what, const uint8_t **bytes, size_t *
 }
 
 /* The first message of the recording that says `what`. */
-static const uint8_t *first_of(enum connector_what wanted, size_t *len)
+static const uint8_t *first_of(unsigned wanted, size_t *len)
 {
 	const uint8_t *bytes;
 	size_t at = 0;
 	uint8_t what;
 
 	while (next_step(&at, &what, &bytes, len)) {
-		struct connector_event event;
+		struct proc_event event;
 
-		if (what == 0 && connector_parse(bytes, *len, &event) == 0 && event.what == wanted)
+		if (what == 0 && connector_parse(bytes, *len, &event, &ack) == 0 &&
+		    event.what == wanted)
 			return bytes;
 	}
 	cr_assert_fail("no such message");
@@ -79,127 +79,124 @@ TestSuite(messages, .init = load);
 
 /* ---- connector ------------------------------------------------------------------------------ */
 
-static struct connector_event parse_first(enum connector_what wanted)
+static struct proc_event parse_first(unsigned wanted)
 {
-	struct connector_event event;
+	struct proc_event event;
 	size_t len;
 	const uint8_t *message = first_of(wanted, &len);
 
-	cr_assert(len == 76 && connector_parse(message, len, &event) == 0);
+	cr_assert(len == 76 && connector_parse(message, len, &event, &ack) == 0);
 	return event;
 }
 
 Test(messages, what_they_say)
 {
-	struct connector_event event = parse_first(CONNECTOR_ACK);
+	struct proc_event event = parse_first(PROC_EVENT_NONE);
 
-	cr_assert(event.ack == 7 && event.error == 0, "the number that the recorder gave");
-	event = parse_first(CONNECTOR_FORK);
-	cr_assert(event.parent == 23895 && event.pid == 23897 && event.tgid == 23897);
-	cr_assert(event.ns == UINT64_C(8163890532417));
-	event = parse_first(CONNECTOR_EXEC);
-	cr_assert(event.pid == 23897 && event.tgid == 23897);
-	event = parse_first(CONNECTOR_EXIT);
-	cr_assert(event.pid == 23897 && event.tgid == 23897);
+	cr_assert(ack == 7 && event.event_data.ack.err == 0, "the number that the recorder gave");
+	event = parse_first(PROC_EVENT_FORK);
+	cr_assert(event.event_data.fork.parent_tgid == 23895 &&
+		  event.event_data.fork.child_pid == 23897 &&
+		  event.event_data.fork.child_tgid == 23897);
+	cr_assert(event.timestamp_ns == UINT64_C(8163890532417));
+	event = parse_first(PROC_EVENT_EXEC);
+	cr_assert(event.event_data.exec.process_pid == 23897 &&
+		  event.event_data.exec.process_tgid == 23897);
+	event = parse_first(PROC_EVENT_EXIT);
+	cr_assert(event.event_data.exit.process_pid == 23897 &&
+		  event.event_data.exit.process_tgid == 23897);
 }
 
 /* Of its exact size in memory of its own, so that a sanitizer sees a read past it. */
-static int parse_cut(const uint8_t *bytes, size_t len, struct connector_event *event)
+static int parse_cut(const uint8_t *bytes, size_t len, struct proc_event *event)
 {
 	uint8_t *exact = malloc(len > 0 ? len : 1);
 	int result;
 
 	cr_assert(exact != NULL);
 	memcpy(exact, bytes, len);
-	result = connector_parse(exact, len, event);
+	result = connector_parse(exact, len, event, &ack);
 	free(exact);
 	return result;
 }
 
 Test(messages, cut_anywhere)
 {
-	struct connector_event event = {.pid = 4711};
+	struct proc_event event = {.cpu = 4711};
 	size_t len;
-	const uint8_t *fork = first_of(CONNECTOR_FORK, &len);
+	const uint8_t *fork = first_of(PROC_EVENT_FORK, &len);
 
 	for (size_t cut = 0; cut < len; cut++)
 		cr_assert(parse_cut(fork, cut, &event) == -EINVAL, "%zu", cut);
-	cr_assert(event.pid == 4711, "nothing is said of half a message");
+	cr_assert(event.cpu == 4711, "nothing is said of half a message");
 	cr_assert(parse_cut(fork, len, &event) == 0);
 }
 
 /* One byte of a sound message, and what it must not be. */
 static void refuse(size_t at, uint8_t value)
 {
-	struct connector_event event;
+	struct proc_event event;
 	uint8_t message[76];
 	size_t len;
 
-	memcpy(message, first_of(CONNECTOR_FORK, &len), sizeof(message));
+	memcpy(message, first_of(PROC_EVENT_FORK, &len), sizeof(message));
 	message[at] = value;
-	cr_assert(connector_parse(message, sizeof(message), &event) == -EINVAL, "byte %zu", at);
+	cr_assert(connector_parse(message, sizeof(message), &event, &ack) == -EINVAL, "byte %zu",
+		  at);
 }
 
 Test(messages, lies)
 {
-	refuse(0, 200); /* longer than it is */
-	refuse(16, 9);  /* another connector's */
+	refuse(16, 9); /* another connector's */
 	refuse(20, 9);
 	refuse(32, 41); /* more data than there is */
 	refuse(32, 8);  /* less than any message has */
-	refuse(36, 0x40);
-	refuse(36, 3); /* two at once */
-	refuse(37, 2); /* a name has changed */
-	refuse(39, 0x40);
 }
 
 /* ---- exit listener -------------------------------------------------------------------------- */
 
-static int parse_input(const char *name, struct process_exit *out)
+static int parse_input(const char *name, struct exit_record *out)
 {
 	uint8_t input[4096];
 	char path[128];
 	size_t len;
-	struct exit_layout layout = {.family = FAMILY};
 
 	snprintf(path, sizeof(path), "fuzz_taskstats/%s", name);
 	len = read_input(path, input, sizeof(input));
-	layout.shift = (uint16_t)(8 * input[0]);
-	return exit_record_parse(input + 1, len - 1, layout, out);
+	return exit_record_parse(input + 1, len - 1, FAMILY, out);
 }
 
-static void expect_record(const char *input, uint32_t pid, uint32_t tgid, bool last,
-			  bool never_execed, const char *name)
+static void expect_record(const char *input, uint32_t pid, bool last, bool never_execed,
+			  const char *name)
 {
-	struct process_exit record;
+	struct exit_record record;
 
 	cr_assert(parse_input(input, &record) == 0, "%s", input);
 	cr_assert(record.pid == pid && record.parent == 23895, "%s", input);
-	cr_assert(record.knows_group == (tgid != 0) && record.tgid == tgid, "%s", input);
-	cr_assert(record.group_dead == last && record.never_execed == never_execed, "%s", input);
+	cr_assert(record.last == last && record.never_execed == never_execed, "%s", input);
 	cr_assert(record.comm_len == strlen(name) && strcmp(record.comm, name) == 0, "%s", input);
 }
 
 Test(messages, records)
 {
-	expect_record("recorded_6_18_process", 23897, 23897, true, false, "true");
-	expect_record("recorded_6_18_hostile_name", 23898, 23898, true, true, "na\nme\"\xff");
-	expect_record("recorded_6_18_thread", 23902, 23899, false, false, "recorder");
-	expect_record("recorded_6_18_group", 23899, 23899, true, true, "recorder");
-	expect_record("version_12", 23897, 23897, true, false, "true");
-	expect_record("version_11", 23897, 0, false, false, "true");
-	expect_record("version_8_short", 23897, 0, false, false, "true");
-	expect_record("version_14_moved", 23897, 23897, true, false, "true");
-	expect_record("version_15_moved", 23897, 23897, true, false, "true");
-	expect_record("name_without_end", 23897, 23897, true, false, "nnnnnnnnnnnnnnn");
+	expect_record("recorded_6_18_process", 23897, true, false, "true");
+	expect_record("recorded_6_18_hostile_name", 23898, true, true, "na\nme\"\xff");
+	expect_record("recorded_6_18_thread", 23902, false, false, "recorder");
+	expect_record("recorded_6_18_group", 23899, true, true, "recorder");
+	expect_record("version_12", 23897, true, false, "true");
+	expect_record("version_11", 23897, false, false, "true");
+	expect_record("version_8_short", 23897, false, false, "true");
+	expect_record("version_14_moved", 23897, true, false, "true");
+	expect_record("version_15_moved", 23897, true, false, "true");
+	expect_record("name_without_end", 23897, true, false, "nnnnnnnnnnnnnnn");
 }
 
 Test(messages, no_records)
 {
-	static const char *const names[] = {"wrong_family",       "cut_stats",        "cut_header",
-					    "attribute_too_long", "attribute_of_two", "pid_0",
-					    "declared_short",     "odd_attribute",    "family"};
-	struct process_exit record = {.pid = 4711};
+	static const char *const names[] = {
+		"wrong_family",     "cut_stats", "cut_header",    "attribute_too_long",
+		"attribute_of_two", "pid_0",     "odd_attribute", "family"};
+	struct exit_record record = {.pid = 4711};
 
 	for (size_t at = 0; at < sizeof(names) / sizeof(names[0]); at++)
 		cr_assert(parse_input(names[at], &record) == -EINVAL, "%s", names[at]);
@@ -222,8 +219,7 @@ Test(messages, records_cut_anywhere)
 {
 	uint8_t input[4096];
 	size_t len = read_input("fuzz_taskstats/recorded_6_18_process", input, sizeof(input)) - 1;
-	const struct exit_layout layout = {.family = FAMILY};
-	struct process_exit record = {.pid = 0};
+	struct exit_record record = {.pid = 0};
 
 	for (size_t cut = 0; cut < len; cut++) {
 		uint8_t *exact = malloc(cut > 0 ? cut : 1);
@@ -231,7 +227,7 @@ Test(messages, records_cut_anywhere)
 		cr_assert(exact != NULL);
 		memcpy(exact, input + 1, cut);
 		/* Its attribute says that it is longer. */
-		cr_assert(exit_record_parse(exact, cut, layout, &record) == -EINVAL, "%zu", cut);
+		cr_assert(exit_record_parse(exact, cut, FAMILY, &record) == -EINVAL, "%zu", cut);
 		free(exact);
 	}
 	cr_assert(record.pid == 0);
@@ -246,66 +242,52 @@ static struct {
 } events[64];
 static unsigned count;
 
-static void emit(void *context, enum cellos_probe_source source, const struct proc_entry *entry,
-		 uint64_t ns)
+static void emit(enum cellos_probe_source source, uint32_t pid, const char *comm, uint64_t ns)
 {
-	(void)context;
 	(void)ns;
 	cr_assert(count < 64);
 	events[count].source = source;
-	events[count].pid = entry->pid;
-	memcpy(events[count++].comm, entry->comm, entry->comm_len);
+	events[count].pid = pid;
+	strcpy(events[count++].comm, comm);
 }
 
-static int look(void *context, uint32_t pid, struct cellos_proc_stat *out)
+static int look(uint32_t pid, struct cellos_proc_stat *out)
 {
-	(void)context;
 	(void)pid;
 	(void)out;
 	return -ENOENT;
 }
 
-static void feed(struct process_track *track, const struct connector_event *event,
-		 const struct process_exit *record)
-{
-	if (event->what == CONNECTOR_FORK)
-		process_track_fork(track, event->parent, event->pid, event->tgid, event->ns);
-	else if (event->what == CONNECTOR_EXEC)
-		process_track_exec(track, event->tgid, event->ns);
-	else if (event->what == CONNECTOR_EXIT)
-		process_track_exit(track, event->pid, event->tgid, event->ns, record);
-}
-
 /* The recorder is known already; nobody else is. */
-static void replay(struct process_track *track, bool with_records)
+static void replay(bool with_records)
 {
 	struct cellos_proc_stat parent = {
-		.pid = 23895, .ppid = 1, .state = 'S', .num_threads = 1, .starttime = 1};
-	const struct exit_layout layout = {.family = FAMILY};
-	struct process_exit record = {.pid = 0};
+		.pid = 23895, .state = 'S', .num_threads = 1, .starttime = 1};
+	struct exit_record record = {.pid = 0};
 	const uint8_t *bytes;
 	size_t at = 0, len;
 	uint64_t now = 0;
 	uint8_t what;
 
-	process_track_walk_begin(track);
-	process_track_seen(track, &parent, 0);
-	process_track_walk_end(track, true, true, 0);
+	track_rig.state->walk++;
+	process_seen(track_rig.state, &parent, 0);
+	process_walk_end(track_rig.state, 0);
 	while (next_step(&at, &what, &bytes, &len)) {
-		struct connector_event event;
+		struct proc_event event;
 
 		if (what == 2) {
-			(void)process_track_settle(track, now);
+			(void)process_settle(track_rig.state, now);
 		} else if (what == 1) {
-			cr_assert(exit_record_parse(bytes, len, layout, &record) == 0);
+			cr_assert(exit_record_parse(bytes, len, FAMILY, &record) == 0);
 		} else {
-			cr_assert(connector_parse(bytes, len, &event) == 0);
-			now = event.ns;
-			cr_assert(event.what != CONNECTOR_EXIT || record.pid == event.pid);
-			feed(track, &event, with_records ? &record : NULL);
+			cr_assert(connector_parse(bytes, len, &event, &ack) == 0);
+			now = event.timestamp_ns;
+			cr_assert(event.what != PROC_EVENT_EXIT ||
+				  record.pid == (uint32_t)event.event_data.exit.process_pid);
+			track_rig_take(&event, now, with_records ? &record : NULL);
 		}
 	}
-	(void)process_track_settle(track, now + 100 * MS);
+	(void)process_settle(track_rig.state, now + 100 * MS);
 }
 
 static void check_process(uint32_t pid, const char *born, const char *died)
@@ -328,20 +310,12 @@ static void check_process(uint32_t pid, const char *born, const char *died)
 
 static void replay_all(bool with_records)
 {
-	struct process_track_config config = {.max = 64,
-					      .kthreadd = 2,
-					      .hold_ns = 20 * MS,
-					      .told_exits = with_records,
-					      .emit = emit,
-					      .look = look};
-	struct process_track track;
-	void *memory = calloc(1, process_track_bytes(64));
-
-	cr_assert(memory != NULL);
-	process_track_init(&track, &config, memory);
-	replay(&track, with_records);
+	track_rig.emit = emit;
+	track_rig.look = look;
+	track_rig_init(64, true, with_records);
+	replay(with_records);
 	cr_assert(count == 14, "%u events for seven processes", count);
-	free(memory);
+	track_rig_free();
 }
 
 Test(messages, replayed)
