@@ -27,7 +27,7 @@ struct option_row {
 	const char *name;
 	const char *arg; /* NULL: takes none */
 	enum option_kind kind;
-	size_t at; /* of the value in struct agent_options: 32 bits, of a FLAG a bool */
+	uint32_t at; /* of the value in struct agent_options: 32 bits, of a FLAG a bool */
 	const char *help;
 	uint32_t low; /* a number's range */
 	uint32_t high;
@@ -36,8 +36,8 @@ struct option_row {
 	const char *refusal;  /* of any other word */
 };
 
-#define AT(member) offsetof(struct agent_options, member)
-#define RANGE(from, to, normal) .low = from, .high = to, .value = normal
+#define AT(member) ((uint32_t)offsetof(struct agent_options, member))
+#define RANGE(from, to, normal) .low = (from), .high = (to), .value = (normal)
 #define WAYS(...) .words = {"auto", __VA_ARGS__}, .refusal = "no such way to see (see --help)"
 
 static const struct option_row rows[] = {

@@ -135,7 +135,7 @@ static int next_record(struct capability_audit *audit, bool await, struct audit_
 static int try_out(struct capability_audit *audit)
 {
 	struct audit_denial denial = {0};
-	pid_t child = vfork();
+	pid_t child = fork();
 	int result = child < 0 ? -errno : 0;
 
 	if (child == 0) {

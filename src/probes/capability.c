@@ -71,12 +71,15 @@ static void capability_arm(void *opaque, struct cellos_probe_env *env,
 static void capability_run(void *opaque, struct cellos_probe_env *env)
 {
 	struct capability_state *state = opaque;
-	const int fd = state != NULL ? state->fd : -1;
 	const uint32_t linger_ms = env->options->coalesce_ms > 0 ? env->options->coalesce_ms : 1;
-	uint64_t look = fd >= 0 ? 0 : UINT64_MAX; /* arm may have left something */
+	uint64_t look = 0; /* arm may have left something */
 	enum cellos_wait_result result;
 
-	while ((result = cellos_probe_wait(env->stop_fd, fd, look)) != CELLOS_WAIT_STOP) {
+	if (state == NULL || state->fd < 0) {
+		(void)cellos_probe_wait(env->stop_fd, -1, UINT64_MAX);
+		return;
+	}
+	while ((result = cellos_probe_wait(env->stop_fd, state->fd, look)) != CELLOS_WAIT_STOP) {
 		if (cellos_probe_wait(env->stop_fd, -1,
 				      cellos_probe_now() + linger_ms * CELLOS_NS_PER_MS) ==
 		    CELLOS_WAIT_STOP)
@@ -88,7 +91,7 @@ static void capability_run(void *opaque, struct cellos_probe_env *env)
 	/* What was seen is still ours to tell, also by a program that runs just now. Bounded, for
 	   others go on. */
 	cellos_bpf_settle();
-	for (unsigned rounds = 0; fd >= 0 && rounds < 100; rounds++)
+	for (unsigned rounds = 0; rounds < 100; rounds++)
 		if (!state->surface->see(&state->of, env))
 			return;
 }

@@ -47,23 +47,24 @@ static void take_line(struct capability_range *ranges, const char *line)
 {
 	const bool is_code = strlen(line) > 19 && (line[17] == 't' || line[17] == 'T');
 	const enum capability_kind kind = is_code ? kind_of(line + 19) : CAPABILITY_NEITHER;
-	struct capability_range *range = ranges;
+	struct capability_range *range = ranges, *end = ranges + CAPABILITY_RANGES;
 	uint64_t address;
 
-	while (range->end > range->start) /* the first whose end is not known */
-		if (++range == ranges + CAPABILITY_RANGES)
-			return;
+	while (range < end && range->end > range->start) /* to the first that is not whole */
+		range++;
 	/* Of a hundred thousand lines almost all end here. */
-	if (kind == CAPABILITY_NEITHER && range->kind == CAPABILITY_NEITHER)
+	if (range == end || (kind == CAPABILITY_NEITHER && range->kind == CAPABILITY_NEITHER))
 		return;
 	address = strtoull(line, NULL, 16);
-	if (range->kind == CAPABILITY_NEITHER) {
-		*range = (struct capability_range){address, address, kind};
-	} else if (address > range->start && range->start != 0) {
-		/* Not at once, for an address may have several names. */
+	if (range->kind != CAPABILITY_NEITHER) {
+		/* An address may have several names: the end is where the next function is. */
+		if (address <= range->start || range->start == 0)
+			return;
 		range->end = address;
-		take_line(ranges, line);
+		range++;
 	}
+	if (kind != CAPABILITY_NEITHER && range < end)
+		*range = (struct capability_range){address, address, kind};
 }
 
 void cellos_capability_symbols(struct capability_range *ranges, char *text)

@@ -82,6 +82,7 @@ void cellos_probe_why(struct cellos_probe_status *status, const char *format, ..
 	va_list arguments;
 
 	va_start(arguments, format);
+	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): one line above */
 	(void)vsnprintf(status->why, sizeof(status->why), format, arguments);
 	va_end(arguments);
 }

@@ -234,7 +234,8 @@ const char *process_connector_arm(struct process_state *s)
 		return "the process connector does not answer";
 	}
 	s->by_messages = true;
-	/* Whether others can silence us, see above; when in doubt, yes. */
+	/* Whether others can silence us, see above; when in doubt, yes.
+	   NOLINTNEXTLINE(cert-err34-c): the kernel's own two small numbers */
 	if (uname(&name) != 0 || sscanf(name.release, "%u.%u", &major, &minor) != 2 ||
 	    1000 * major + minor < 6006)
 		s->ask_ns = cellos_probe_now() + CELLOS_NS_PER_S;

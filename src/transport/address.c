@@ -114,7 +114,7 @@ const char *cellos_address_format(const struct cellos_address *address,
 		snprintf(out, CELLOS_ADDRESS_TEXT_BYTES, "fd:%d", address->fd);
 		break;
 	default:
-		strcpy(out, "none");
+		memcpy(out, "none", sizeof("none"));
 	}
 	return out;
 }
