@@ -29,28 +29,42 @@
 #define HOST_MAX_IN_FLIGHT UINT64_C(1000000)
 
 enum host_report_kind {
-	HOST_REPORT_HEARTBEAT,             /* epoch, count = sent */
-	HOST_REPORT_DROPPED,               /* lane, reason, count = total, baseline */
-	HOST_REPORT_LOST_IN_FLIGHT,        /* epoch, count = newly lost */
-	HOST_REPORT_BAD_FRAME,             /* error, count = total of that error */
-	HOST_REPORT_BAD_REPORT,            /* event = the latest one, count = total */
-	HOST_REPORT_GOODBYE,               /* count = sent */
+	HOST_REPORT_HEARTBEAT,      /* epoch, count = sent */
+	HOST_REPORT_DROPPED,        /* lane, reason, since = newly, count = total, baseline */
+	HOST_REPORT_LOST_IN_FLIGHT, /* epoch, since = newly lost, count = total */
+	HOST_REPORT_LOST_IN_HOST,   /* since = newly lost, count = total */
+	HOST_REPORT_BAD_FRAME,      /* error, since, count = total of that error */
+	HOST_REPORT_BAD_REPORT,     /* event = the latest one, since, count = total */
+	HOST_REPORT_GOODBYE,        /* count = sent */
 	HOST_REPORT_ENDED_WITHOUT_GOODBYE, /* count = complete up to */
 	HOST_REPORT_AGENT_RESTARTED,
-	HOST_REPORT_CONTESTED, /* count = total */
+	HOST_REPORT_CONTESTED, /* since, count = total */
 	HOST_REPORT_JOINED,    /* count = sent */
+	HOST_REPORT_SILENCED,  /* count = ms without a frame; once per silence */
+	HOST_REPORT_RECOVERED, /* count = ms of the silence that ended */
+	HOST_REPORT_REFUSED,   /* text = the rule and entry that admission found violated */
+	HOST_REPORT_LEDGER, /* the row of a cell's end: totals, and unsettled = what is missing */
 	HOST_REPORT_KIND_COUNT
 };
+
+struct host_totals;
 
 struct host_report {
 	enum host_report_kind kind;
 	uint32_t epoch;
 	uint64_t count;
+	uint64_t since; /* of `count`, what came since the last report of its kind */
+	uint64_t first; /* the events of this account after which it happened: this sequence number
+			 */
+	uint64_t last;  /* ... and this one; both 0 where no range is meant */
 	uint8_t lane;
 	uint8_t reason;
 	bool baseline; /* a row that was there already when the host joined */
 	enum cellos_wire_status error;
 	const struct cellos_probe_event *event; /* borrowed for the call */
+	const char *text;                       /* borrowed for the call; NUL-terminated UTF-8 */
+	const struct host_totals *totals;       /* borrowed for the call */
+	int64_t unsettled; /* received - emitted - refused - lost_in_host; 0: it adds up */
 };
 
 typedef void (*host_report_fn)(void *context, const struct host_report *report);
@@ -61,6 +75,11 @@ struct host_totals {
 	uint64_t events; /* of these, sound: `emitted` */
 	uint64_t epochs; /* connections that announced themselves by a heartbeat */
 	uint64_t lost_in_flight;
+	uint64_t lost_in_host; /* read and then not handed on: a killed host, a full spool or disk */
+	uint64_t refused;      /* sound events of a cell that admission refused: not handed on */
+	uint64_t emitted;      /* handed on: written, or spooled */
+	uint64_t bytes;        /* read from connections */
+	uint64_t silences;
 	uint64_t bad_reports;
 	uint64_t contested;
 	uint64_t bad[CELLOS_WIRE_STATUS_COUNT];

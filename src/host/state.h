@@ -1,0 +1,63 @@
+/* SPDX-FileCopyrightText: cellos-telemetry contributors */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * What the host must still know after its own kill -9: of each cell the account, and how far the
+ * spool is filled and acknowledged.
+ *
+ * One file of fixed size, mapped and shared: what was stored is the file's even when the process
+ * dies at the next instruction (not when the machine does). Every record is there twice; a commit
+ * makes all that was put since the last one valid at once, by one 8-byte store. So a reader after a
+ * crash finds all cells and the spool as they stood at one and the same commit.
+ *
+ * One thread puts and commits. Only the spool's acknowledged end is written by another.
+ * A file belongs to one process at a time (flock).
+ */
+#ifndef CELLOS_HOST_STATE_H
+#define CELLOS_HOST_STATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "account.h"
+
+#define HOST_STATE_MAX_CELLS 4096u
+
+/* Plain data: what is kept of one cell. */
+struct host_kept {
+	struct host_incarnation agent;
+	struct host_totals totals;
+	uint32_t incarnation; /* agents of this run so far; the number in every id */
+	bool knew_any;
+	uint64_t sequence; /* last given to an event of this incarnation; never given again */
+	uint64_t reports;  /* the same for reports of this run */
+};
+
+struct host_state;
+
+/*
+ * `path` NULL: memory only, nothing is kept. -EWOULDBLOCK: another process has it; -EPROTO: not a
+ * state file, or of another version; else -errno. *state is owned by the caller.
+ */
+CELLOS_MUST_CHECK int host_state_open(struct host_state **state, const char *path);
+void host_state_close(struct host_state *state);
+
+/*
+ * The slot of a cell, made when there is none (then *kept is all zero, and 0 is returned through
+ * *known). Slot number, or -ENOSPC.
+ */
+CELLOS_MUST_CHECK int host_state_find(struct host_state *state, const char *cell_id,
+				      const char *run_id, struct host_kept *kept, bool *known);
+/* Valid from the next commit on. */
+void host_state_put(struct host_state *state, unsigned slot, const struct host_kept *kept);
+void host_state_forget(struct host_state *state, unsigned slot);
+/* `spool_end`: bytes ever put into the spool, as of this commit. */
+void host_state_commit(struct host_state *state, uint64_t spool_end);
+
+uint64_t host_state_spool_end(const struct host_state *state);
+/* Bytes of the spool that need never be sent again. Any thread. */
+uint64_t host_state_spool_acked(const struct host_state *state);
+void host_state_set_spool_acked(struct host_state *state, uint64_t acked);
+
+#endif
