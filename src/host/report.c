@@ -68,8 +68,7 @@ int host_report_write(struct cellos_json_line *line, const struct host_report *r
 	case HOST_REPORT_CONTESTED:
 		cellos_json_add_u64(line, "count", report->count);
 		break;
-	case HOST_REPORT_AGENT_RESTARTED:
-	case HOST_REPORT_KIND_COUNT:
+	default:
 		break;
 	}
 	return cellos_json_end(line);
