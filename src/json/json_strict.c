@@ -4,12 +4,24 @@
 /*
  * json-c is lenient where a translator must not be: strings in single quotes, control characters
  * inside of strings, integers beyond 64 bits (clamped), half a surrogate pair (replaced), a key
- * given twice (the last one wins). This looks over a line for those five before json-c reads it;
+ * given twice (the last one wins). This looks over a text for those five before json-c reads it;
  * whether the line is JSON at all remains json-c's to say. Pure.
  */
-#include "commands.h"
+#include "cellos_json_strict.h"
 
 #include <string.h>
+
+/* 0..15, or -1. */
+static int hex_digit(char digit)
+{
+	if (digit >= '0' && digit <= '9')
+		return digit - '0';
+	if (digit >= 'a' && digit <= 'f')
+		return digit - 'a' + 10;
+	if (digit >= 'A' && digit <= 'F')
+		return digit - 'A' + 10;
+	return -1;
+}
 
 struct scan {
 	const char *at;
@@ -80,7 +92,7 @@ static const char *scan_digits(struct scan *scan)
 	return "a number over 2^64 - 1";
 }
 
-const char *json_strict(const char *text, size_t length, size_t *members)
+const char *cellos_json_strict(const char *text, size_t length, size_t *members)
 {
 	struct scan scan = {.at = text, .end = text + length};
 	const char *why = NULL;
