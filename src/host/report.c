@@ -45,7 +45,7 @@ int host_report_write(struct cellos_json_line *line, const struct host_report *r
 		break;
 	case HOST_REPORT_LOST_IN_FLIGHT:
 		cellos_json_add_u64(line, "epoch", report->epoch);
-		cellos_json_add_u64(line, "count", report->count);
+		cellos_json_add_u64(line, "count", report->since);
 		break;
 	case HOST_REPORT_BAD_FRAME:
 		cellos_json_add_string(line, "error", cellos_wire_status_name(report->error));

@@ -26,8 +26,11 @@ struct host_spool {
 	uint64_t bytes;
 };
 
-/* `bytes`: rounded up to whole pages. An existing file keeps its size unless it is empty. 0 or
- * -errno. */
+/*
+ * `bytes`: rounded up to whole pages. An existing file keeps its size unless it is empty. 1 when
+ * the file was made or empty, so that whatever the state says of it is gone; 0 when it was there;
+ * -EPROTO when it is no spool (not whole pages, not a file); else -errno, and nothing is left open.
+ */
 CELLOS_MUST_CHECK int host_spool_open(struct host_spool *spool, const char *path, uint64_t bytes);
 void host_spool_close(struct host_spool *spool);
 /* Copies behind `end`; the caller commits end + length. -ENOSPC when it would overwrite `acked`. */

@@ -6,7 +6,8 @@
  * steps, each one byte that says what, one that says how long, and as many bytes:
  *
  *	raw bytes as they are, a heartbeat or row or event that carries them as its name (so that
- *	sound frames with odd contents are common), a new connection, a second one, the clock
+ *	sound frames with odd contents are common), a new connection, a second one, the clock; from
+ *	0xf8 on: time goes by, admission, events that are lost here, a kill -9 of the host
  *
  * A heartbeat's, row's or event's first byte is its pid. Frames are cut in two where the pid says.
  */
@@ -20,12 +21,15 @@
 #include "input.h"
 #include "output.h"
 #include "report.h"
+#include "state.h"
 
 struct story {
 	struct host_account account;
 	struct host_input input;
 	struct cellos_json_line line;
 	uint64_t lost, bad_told[CELLOS_WIRE_STATUS_COUNT];
+	uint64_t now_ms, reports, sequence;
+	uint32_t incarnation;
 };
 
 static void on_report(void *context, const struct host_report *report)
@@ -33,25 +37,64 @@ static void on_report(void *context, const struct host_report *report)
 	struct story *story = context;
 	size_t before = story->line.length;
 
+	story->reports++;
+	FUZZ_CHECK(report->first <= report->last);
+	FUZZ_CHECK(report->last <= story->account.sequence);
 	FUZZ_CHECK(host_report_write(&story->line, report) == 0);
 	FUZZ_CHECK(story->line.length - before <= HOST_REPORT_MAX_BYTES);
 	FUZZ_CHECK(story->line.data[before] == '{');
 	FUZZ_CHECK(memcmp(story->line.data + story->line.length - 2, "}\n", 2) == 0);
 	if (report->kind == HOST_REPORT_LOST_IN_FLIGHT)
-		story->lost += report->count;
+		story->lost += report->since;
 	if (report->kind == HOST_REPORT_BAD_FRAME)
 		story->bad_told[report->error] = report->count;
 }
 
-static void check(const struct story *story)
+static void check(struct story *story)
 {
-	const struct host_totals *totals = &story->account.totals;
+	const struct host_account *account = &story->account;
+	const struct host_totals *totals = &account->totals;
 	uint64_t bad = 0;
 
 	for (unsigned i = 0; i < CELLOS_WIRE_STATUS_COUNT; i++)
 		bad += i == CELLOS_WIRE_FRAME_TOO_LARGE ? 0 : totals->bad[i];
 	FUZZ_CHECK(totals->frames == totals->events + bad);
 	FUZZ_CHECK(totals->lost_in_flight == story->lost);
+	FUZZ_CHECK(account->reports == story->reports);
+	/* An id never comes back. */
+	FUZZ_CHECK(account->incarnation > story->incarnation ||
+		   (account->incarnation == story->incarnation &&
+		    account->sequence >= story->sequence));
+	story->incarnation = account->incarnation;
+	story->sequence = account->sequence;
+}
+
+/* Whatever was taken is handed on, but for `lost`, when so much is there. */
+static void settle(struct story *story, uint64_t lost)
+{
+	const struct host_totals *totals = &story->account.totals;
+	uint64_t open = totals->events - totals->emitted - totals->refused - totals->lost_in_host;
+
+	lost = lost < open ? lost : open;
+	host_account_handed_on(&story->account, open - lost);
+	host_account_lost(&story->account, lost);
+	FUZZ_CHECK(host_totals_unsettled(totals) == 0);
+}
+
+/* The next process: what is kept goes over, and what was open is lost in the host. */
+static void start_again(struct story *story)
+{
+	const struct host_totals before = story->account.totals;
+	struct host_kept kept;
+
+	host_account_keep(&story->account, &kept);
+	host_account_init(&story->account, on_report, story);
+	host_account_restore(&story->account, &kept);
+	FUZZ_CHECK(host_totals_unsettled(&story->account.totals) == 0);
+	FUZZ_CHECK(story->account.totals.lost_in_host >= before.lost_in_host);
+	story->now_ms = 0;
+	host_account_connected(&story->account);
+	host_input_init(&story->input, &story->account, &story->line);
 }
 
 static void reconnect(struct story *story)
@@ -114,8 +157,48 @@ static void feed_frame(struct story *story, unsigned source, const uint8_t *byte
 	feed(story, frame + cut, frame_length - cut);
 }
 
+static void take_host_step(struct story *story, uint8_t what, size_t length)
+{
+	switch (what) {
+	case 0xf8:
+		story->now_ms += length * 100;
+		host_account_clock(&story->account, story->now_ms);
+		FUZZ_CHECK(host_account_silent_at(&story->account) > story->now_ms);
+		break;
+	case 0xf9:
+		story->now_ms += length * 100;
+		host_account_excuse(&story->account, story->now_ms);
+		break;
+	case 0xfa:
+		host_account_refuse_cell(&story->account, "a rule");
+		break;
+	case 0xfb:
+		host_account_admit_cell(&story->account);
+		break;
+	case 0xfc:
+		settle(story, length);
+		break;
+	case 0xfd:
+		host_account_set_silence(&story->account, length * 50);
+		break;
+	case 0xfe:
+		settle(story, 0);
+		host_account_conclude(&story->account);
+		break;
+	default:
+		start_again(story);
+		break;
+	}
+}
+
 static void take_step(struct story *story, uint8_t what, const uint8_t *bytes, size_t length)
 {
+	if (what >= 0xf8) {
+		take_host_step(story, what, length);
+		check(story);
+		story->line.length = 0;
+		return;
+	}
 	switch (what % 7) {
 	case 0:
 		feed_through_pipe(story, bytes, length);

@@ -267,7 +267,7 @@ Test(report, every_kind)
 		  .baseline = true},
 		 "{\"report\":\"dropped\",\"lane\":\"net\",\"reason\":\"x\",\"count\":1,"
 		 "\"baseline\":true}\n"},
-		{{.kind = HOST_REPORT_LOST_IN_FLIGHT, .epoch = 2, .count = 7},
+		{{.kind = HOST_REPORT_LOST_IN_FLIGHT, .epoch = 2, .since = 7, .count = 9},
 		 "{\"report\":\"lost_in_flight\",\"epoch\":2,\"count\":7}\n"},
 		{{.kind = HOST_REPORT_BAD_FRAME, .error = CELLOS_WIRE_NOT_MAP5, .count = 3},
 		 "{\"report\":\"bad_frame\",\"error\":\"NotMap5\",\"count\":3}\n"},
