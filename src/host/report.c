@@ -18,6 +18,11 @@ static const char *const names[HOST_REPORT_KIND_COUNT] = {
 	[HOST_REPORT_AGENT_RESTARTED] = "agent_restarted",
 	[HOST_REPORT_CONTESTED] = "contested",
 	[HOST_REPORT_JOINED] = "joined",
+	[HOST_REPORT_LOST_IN_HOST] = "lost_in_host",
+	[HOST_REPORT_SILENCED] = "silenced",
+	[HOST_REPORT_RECOVERED] = "recovered",
+	[HOST_REPORT_REFUSED] = "refused",
+	[HOST_REPORT_LEDGER] = "ledger",
 };
 
 static void add_dropped(struct cellos_json_line *line, const struct host_report *report)
@@ -66,6 +71,9 @@ int host_report_write(struct cellos_json_line *line, const struct host_report *r
 		cellos_json_add_u64(line, "sent", report->count);
 		break;
 	case HOST_REPORT_CONTESTED:
+	case HOST_REPORT_LOST_IN_HOST:
+	case HOST_REPORT_SILENCED:
+	case HOST_REPORT_RECOVERED:
 		cellos_json_add_u64(line, "count", report->count);
 		break;
 	default:

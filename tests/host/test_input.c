@@ -283,6 +283,14 @@ Test(report, every_kind)
 		{{.kind = HOST_REPORT_CONTESTED, .count = 1},
 		 "{\"report\":\"contested\",\"count\":1}\n"},
 		{{.kind = HOST_REPORT_JOINED, .count = 5}, "{\"report\":\"joined\",\"sent\":5}\n"},
+		{{.kind = HOST_REPORT_LOST_IN_HOST, .count = 5},
+		 "{\"report\":\"lost_in_host\",\"count\":5}\n"},
+		{{.kind = HOST_REPORT_SILENCED, .count = 5},
+		 "{\"report\":\"silenced\",\"count\":5}\n"},
+		{{.kind = HOST_REPORT_RECOVERED, .count = 5},
+		 "{\"report\":\"recovered\",\"count\":5}\n"},
+		{{.kind = HOST_REPORT_REFUSED}, "{\"report\":\"refused\"}\n"},
+		{{.kind = HOST_REPORT_LEDGER}, "{\"report\":\"ledger\"}\n"},
 	};
 	bool seen[HOST_REPORT_KIND_COUNT] = {false};
 
