@@ -107,9 +107,8 @@ char *host_put_raw_event(const struct host_formatter *formatter, char *at,
 	return PUT(at, "\"}");
 }
 
-/* cell/run/incarnation/seq */
-static char *put_event_id(const struct host_formatter *formatter, char *at,
-			  const struct host_place *place)
+char *host_put_event_id(const struct host_formatter *formatter, char *at,
+			const struct host_place *place)
 {
 	at = put_piece(at, &formatter->id);
 	at = put_number(at, place->incarnation);
@@ -121,13 +120,16 @@ static char *put_cloudevent(const struct host_formatter *formatter, char *at,
 			    const struct cellos_probe_event *event, const struct host_place *place)
 {
 	at = PUT(at, "{\"specversion\":\"1.0\",\"id\":\"");
-	at = put_event_id(formatter, at, place);
+	at = host_put_event_id(formatter, at, place);
 	at = put_piece(at, &formatter->event_envelope[event->probe_source]);
 	at = put_number(at, event->guest_pid);
 	at = PUT(at, "\",\"time\":\"");
 	at = host_put_time(formatter->clock, at, place->received_ns);
 	at = PUT(at, "\",\"data\":");
-	at = host_put_raw_event(formatter, at, event, place);
+	if (formatter->format == HOST_FORMAT_OCSF)
+		at = host_put_ocsf_event(formatter, at, event, place);
+	else
+		at = host_put_raw_event(formatter, at, event, place);
 	*at++ = '}';
 	return at;
 }
@@ -143,7 +145,7 @@ int host_format_event(const struct host_formatter *formatter, struct cellos_json
 	if (line->capacity - line->length < formatter->max_event_bytes)
 		return -ENOSPC;
 	if (formatter->routed) {
-		at = put_event_id(formatter, at, place);
+		at = host_put_event_id(formatter, at, place);
 		at = put_piece(at, &formatter->event_subject[event->probe_source]);
 	}
 	if (formatter->format == HOST_FORMAT_RAW)
@@ -157,26 +159,9 @@ int host_format_event(const struct host_formatter *formatter, struct cellos_json
 
 /* ---- reports -------------------------------------------------------------------------------- */
 
-static void add_piece(struct cellos_json_line *line, const struct piece *piece)
-{
-	cellos_json_put(line, piece->text, piece->length);
-}
-
-static void add_literal(struct cellos_json_line *line, const char *text)
-{
-	cellos_json_put(line, text, strlen(text));
-}
-
-static void add_number(struct cellos_json_line *line, uint64_t value)
-{
-	char digits[20];
-
-	cellos_json_put(line, digits, cellos_json_decimal(digits, value));
-}
-
-/* cell/run/incarnation/r1: reports have numbers of their own, and never an event's id. */
-static void add_report_id(const struct host_formatter *formatter, struct cellos_json_line *line,
-			  const struct host_place *place)
+/* Reports have numbers of their own, and never an event's id. */
+void host_add_report_id(const struct host_formatter *formatter, struct cellos_json_line *line,
+			const struct host_place *place)
 {
 	add_piece(line, &formatter->id);
 	add_number(line, place->incarnation);
@@ -191,10 +176,11 @@ static void add_report_envelope(const struct host_formatter *formatter,
 	char time[HOST_TIME_BYTES];
 
 	add_literal(line, "{\"specversion\":\"1.0\",\"id\":\"");
-	add_report_id(formatter, line, place);
+	host_add_report_id(formatter, line, place);
 	add_piece(line, &formatter->envelope);
-	add_literal(line,
-		    ",\"dataschema\":\"" HOST_SCHEMA_RAW_REPORT "\",\"type\":\"" HOST_TYPE_PREFIX);
+	add_literal(line, ",\"dataschema\":\"" HOST_SCHEMA_PREFIX);
+	add_literal(line, formatter->format == HOST_FORMAT_OCSF ? "ocsf-report" : "raw-report");
+	add_literal(line, "\",\"type\":\"" HOST_TYPE_PREFIX);
 	add_literal(line, host_report_type(report->kind));
 	add_literal(line, "\",\"subject\":\"agent/");
 	add_number(line, place->incarnation);
@@ -209,7 +195,7 @@ int host_format_report(const struct host_formatter *formatter, struct cellos_jso
 {
 	cellos_json_mark(line);
 	if (formatter->routed) {
-		add_report_id(formatter, line, place);
+		host_add_report_id(formatter, line, place);
 		add_piece(line, &formatter->subject);
 		add_literal(line, HOST_TYPE_PREFIX);
 		add_literal(line, host_report_type(report->kind));
@@ -219,7 +205,10 @@ int host_format_report(const struct host_formatter *formatter, struct cellos_jso
 		host_add_raw_report(formatter, line, report, place);
 	} else {
 		add_report_envelope(formatter, line, report, place);
-		host_add_raw_report(formatter, line, report, place);
+		if (formatter->format == HOST_FORMAT_OCSF)
+			host_add_ocsf_report(formatter, line, report, place);
+		else
+			host_add_raw_report(formatter, line, report, place);
 		cellos_json_close(line);
 	}
 	return cellos_json_finish(line);
@@ -227,7 +216,7 @@ int host_format_report(const struct host_formatter *formatter, struct cellos_jso
 
 /* ---- the cell's pieces ---------------------------------------------------------------------- */
 
-__attribute__((format(printf, 2, 3))) static bool make(struct piece *piece, const char *format, ...)
+bool host_make_piece(struct piece *piece, const char *format, ...)
 {
 	va_list arguments;
 	int length;
@@ -247,7 +236,7 @@ static bool make_stamps(struct host_formatter *formatter, const struct host_stam
 {
 	const char *hash = stamp->spec_signature_hash, *output = stamp->output;
 
-	return make(
+	return host_make_piece(
 		&formatter->stamps,
 		",\"cell_id\":\"%s\",\"run_id\":\"%s\"%s%s%s%s%s,\"incarnation\":", stamp->cell_id,
 		stamp->run_id, hash ? ",\"spec_signature_hash\":\"" : "", hash ? hash : "",
@@ -259,26 +248,34 @@ static bool make_event_pieces(struct host_formatter *formatter, const struct hos
 {
 	const char *name = cellos_probe_source_name(source);
 
-	return make(&formatter->event_source[source],
-		    ",\"probe_source\":\"%s\",\"guest_pid\":", name) &&
-	       make(&formatter->event_subject[source], " cellos.%s.%s ", stamp->cell_id, name) &&
-	       make(&formatter->event_envelope[source],
-		    "%s,\"dataschema\":\"" HOST_SCHEMA_RAW_EVENT "\",\"type\":\"" HOST_TYPE_PREFIX
-		    "%s\",\"subject\":\"pid/",
-		    formatter->envelope.text, name);
+	return host_make_piece(&formatter->event_source[source],
+			       ",\"probe_source\":\"%s\",\"guest_pid\":", name) &&
+	       host_make_piece(&formatter->event_subject[source], " cellos.%s.%s ", stamp->cell_id,
+			       name) &&
+	       host_make_piece(&formatter->event_envelope[source],
+			       "%s,\"dataschema\":\"" HOST_SCHEMA_PREFIX
+			       "%s\",\"type\":\"" HOST_TYPE_PREFIX "%s\",\"subject\":\"pid/",
+			       formatter->envelope.text,
+			       formatter->format == HOST_FORMAT_OCSF ? host_ocsf_schema(source)
+								     : "raw-event",
+			       name);
 }
 
 static bool make_pieces(struct host_formatter *formatter, const struct host_stamp *stamp)
 {
-	bool made = make(&formatter->id, "%s/%s/", stamp->cell_id, stamp->run_id) &&
-		    make(&formatter->subject, " cellos.%s.", stamp->cell_id) &&
-		    make(&formatter->envelope,
-			 "\",\"source\":\"/cellos/%s/%s\",\"datacontenttype\":\"application/json\"",
-			 stamp->cell_id, stamp->run_id) &&
-		    make_stamps(formatter, stamp);
+	bool made =
+		host_make_piece(&formatter->id, "%s/%s/", stamp->cell_id, stamp->run_id) &&
+		host_make_piece(&formatter->subject, " cellos.%s.", stamp->cell_id) &&
+		host_make_piece(
+			&formatter->envelope,
+			"\",\"source\":\"/cellos/%s/%s\",\"datacontenttype\":\"application/json\"",
+			stamp->cell_id, stamp->run_id) &&
+		make_stamps(formatter, stamp);
 
 	for (unsigned source = 0; made && source < CELLOS_SOURCE_EVENT_COUNT; source++)
 		made = make_event_pieces(formatter, stamp, source);
+	if (made && formatter->format == HOST_FORMAT_OCSF)
+		made = host_make_ocsf(formatter, stamp);
 	return made;
 }
 
@@ -422,7 +419,9 @@ void host_formatter_free(struct host_formatter *formatter)
 	free(formatter->subject.text);
 	free(formatter->stamps.text);
 	free(formatter->envelope.text);
+	free(formatter->ocsf.text);
 	for (unsigned source = 0; source < CELLOS_SOURCE_EVENT_COUNT; source++) {
+		free(formatter->event_ocsf[source].text);
 		free(formatter->event_subject[source].text);
 		free(formatter->event_envelope[source].text);
 		free(formatter->event_source[source].text);

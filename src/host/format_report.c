@@ -32,6 +32,11 @@ static const struct {
 	[HOST_REPORT_LEDGER] = {"ledger", "telemetry.ledger"},
 };
 
+const char *host_report_name(enum host_report_kind kind)
+{
+	return kinds[kind].name;
+}
+
 const char *host_report_type(enum host_report_kind kind)
 {
 	return kinds[kind].type;
@@ -175,13 +180,6 @@ static void add_members(struct cellos_json_line *line, const struct host_report 
 	}
 }
 
-static void put_line_number(struct cellos_json_line *line, uint64_t value)
-{
-	char digits[20];
-
-	cellos_json_put(line, digits, cellos_json_decimal(digits, value));
-}
-
 void host_add_raw_report(const struct host_formatter *formatter, struct cellos_json_line *line,
 			 const struct host_report *report, const struct host_place *place)
 {
@@ -190,15 +188,14 @@ void host_add_raw_report(const struct host_formatter *formatter, struct cellos_j
 		report->kind == HOST_REPORT_HEARTBEAT || report->kind == HOST_REPORT_LOST_IN_FLIGHT;
 	char time[HOST_TIME_BYTES];
 
-	cellos_json_put(line, "{", 1);
+	add_literal(line, "{");
 	cellos_json_add_string(line, "report", kinds[report->kind].name);
-	cellos_json_put(line, ",\"type\":\"" HOST_TYPE_PREFIX,
-			sizeof(",\"type\":\"" HOST_TYPE_PREFIX) - 1);
-	cellos_json_put(line, kinds[report->kind].type, strlen(kinds[report->kind].type));
-	cellos_json_put(line, "\"", 1);
+	add_literal(line, ",\"type\":\"" HOST_TYPE_PREFIX);
+	add_literal(line, kinds[report->kind].type);
+	add_literal(line, "\"");
 	add_members(line, report);
-	cellos_json_put(line, formatter->stamps.text, formatter->stamps.length);
-	put_line_number(line, place->incarnation);
+	add_piece(line, &formatter->stamps);
+	add_number(line, place->incarnation);
 	cellos_json_add_u64(line, "epoch", own_epoch ? report->epoch : place->epoch);
 	cellos_json_add_u64(line, "report_seq", place->sequence);
 	host_put_time(formatter->clock, time, place->received_ns);
