@@ -37,8 +37,7 @@ static void write_event(struct host_input *input, const struct cellos_probe_even
 	};
 
 	/* No room after all is excluded by `room`; should it happen, it has its number. */
-	if (input->discard ||
-	    host_format_event(input->formatter, input->line, event, &place) < 0)
+	if (input->discard || host_format_event(input->formatter, input->line, event, &place) < 0)
 		host_account_lost(account, 1);
 	else
 		input->events++;
@@ -69,7 +68,8 @@ int host_input_resume(struct host_input *input)
 	if (input->stream.lost)
 		return -EPROTO; /* counted once */
 	for (;;) {
-		if (!has_room(input))
+		/* With the piece used up there is no frame to come that would need room. */
+		if (input->stream.piece_left > 0 && !has_room(input))
 			return -ENOBUFS;
 		status = cellos_stream_next(&input->stream, &frame, &length);
 		if (status != CELLOS_STREAM_FRAME)
