@@ -18,11 +18,14 @@
 #include "spool.h"
 #include "state.h"
 
+#define HOST_SINK_WINDOW 4096u
+#define HOST_SINK_DUPLICATE_WINDOW_S 3600u
+
 struct host_sink_options {
 	const char *url;    /* nats://HOST:PORT */
 	const char *stream; /* made when it is not there */
 	uint64_t duplicate_window_s;
-	unsigned window; /* messages without acknowledgement */
+	unsigned window; /* messages without acknowledgement; HOST_SINK_WINDOW is plenty */
 };
 
 /* For metrics and the last words; a copy, taken without stopping anything. */
@@ -37,12 +40,16 @@ struct host_sink_numbers {
 
 struct host_sink;
 
+/*
+ * Spool and state are borrowed until stop. -ENOTSUP when this was built without the client library.
+ * Troubles with the server are said on standard error, once each, and waited for.
+ */
 CELLOS_MUST_CHECK int host_sink_start(struct host_sink **sink,
 				      const struct host_sink_options *options,
 				      const struct host_spool *spool, struct host_state *state);
 /* There is more: call after each commit. Never waits. */
 void host_sink_wake(struct host_sink *sink);
-void host_sink_numbers(const struct host_sink *sink, struct host_sink_numbers *numbers);
+void host_sink_numbers(struct host_sink *sink, struct host_sink_numbers *numbers);
 /* Gives the server up to `limit_ms` for what is spooled, then ends the thread. */
 void host_sink_stop(struct host_sink *sink, unsigned limit_ms);
 
