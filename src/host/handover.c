@@ -11,8 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Messages that the sink may have under way: enough for a server some milliseconds away. */
-#define SINK_WINDOW 1024u
 /* At the end the server gets this long for what is spooled; the rest is sent next time. */
 #define SINK_LIMIT_MS 5000u
 
@@ -25,7 +23,7 @@ static int open_sink(struct host_handover *handover, const struct host_options *
 		.url = options->sink.url,
 		.stream = options->sink.stream,
 		.duplicate_window_s = options->sink.duplicate_window_s,
-		.window = SINK_WINDOW,
+		.window = HOST_SINK_WINDOW,
 	};
 	int status;
 
