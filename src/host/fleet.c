@@ -529,42 +529,45 @@ static bool conflicts(struct host_fleet *fleet, const struct host_cell_list *lis
 	return mistakes->count != before;
 }
 
-/* The list's entry with this fingerprint, or else with this id. */
-static struct host_cell_config **find_config(struct host_cell_list *list, const char *fingerprint,
-					     const char *id)
+/* The list's entry that is this configuration. */
+static struct host_cell_config **find_same(struct host_cell_list *list, const char *fingerprint)
 {
-	for (size_t i = 0; i < list->count; i++) {
-		struct host_cell_config *config = list->cells[i];
-
-		if (config != NULL &&
-		    (fingerprint != NULL ? strcmp(config->fingerprint, fingerprint) == 0
-					 : strcmp(config->id, id) == 0))
+	for (size_t i = 0; i < list->count; i++)
+		if (list->cells[i] != NULL &&
+		    strcmp(list->cells[i]->fingerprint, fingerprint) == 0)
 			return &list->cells[i];
-	}
 	return NULL;
+}
+
+/* The list's entry of this id, taken out of it; or NULL. */
+static struct host_cell_config *take_successor(struct host_cell_list *list, const char *id)
+{
+	struct host_cell_config *config = NULL;
+
+	for (size_t i = 0; i < list->count && config == NULL; i++)
+		if (list->cells[i] != NULL && strcmp(list->cells[i]->id, id) == 0) {
+			config = list->cells[i];
+			list->cells[i] = NULL;
+		}
+	return config;
 }
 
 /* Those that stay leave the list; those that go take their successor out of it. */
 static void sort_out(struct host_fleet *fleet, struct host_cell_list *list)
 {
-	struct host_cell_config **found, *successor;
+	struct host_cell_config **found;
 	struct host_cell *cell, *next;
 
 	for (cell = fleet->first; cell != NULL; cell = cell->next) {
-		found = find_config(list, cell->config->fingerprint, NULL);
+		found = find_same(list, cell->config->fingerprint);
 		cell->stays = !cell->from_file || cell->closing || found != NULL;
 		if (cell->from_file && !cell->closing && found != NULL)
 			*found = host_cell_config_free(*found);
 	}
 	for (cell = fleet->first; cell != NULL; cell = next) {
 		next = cell->next;
-		if (cell->stays)
-			continue;
-		found = find_config(list, NULL, cell->config->id);
-		successor = found != NULL ? *found : NULL;
-		if (found != NULL)
-			*found = NULL;
-		host_fleet_close(fleet, cell, successor);
+		if (!cell->stays)
+			host_fleet_close(fleet, cell, take_successor(list, cell->config->id));
 	}
 }
 
