@@ -20,9 +20,11 @@
 #include "account.h"
 #include "cellos_json_line.h"
 
-#define HOST_ID_MAX_BYTES 64     /* cell and run: [A-Za-z0-9_-]{1,64} */
-#define HOST_HASH_MAX_BYTES 128  /* spec_signature_hash: printable ASCII without quote, backslash  \
+#define HOST_ID_MAX_BYTES 64 /* cell and run: [A-Za-z0-9_-]{1,64} */
+#define HOST_HASH_MAX_BYTES                                                                        \
+	128                      /* spec_signature_hash: printable ASCII without quote, backslash  \
 				  */
+#define HOST_TEXT_MAX_BYTES 512  /* of a report's text; what is longer is cut at a character */
 #define HOST_ADG_MAX_BYTES 16384 /* the JSON object of --adg, as it stands in the file, compact */
 
 enum host_format { HOST_FORMAT_RAW = 0, HOST_FORMAT_CLOUDEVENTS, HOST_FORMAT_OCSF };
@@ -55,7 +57,11 @@ void host_formatter_free(struct host_formatter *formatter);
 /* No line of this cell is longer, newline included. */
 size_t host_formatter_max_bytes(const struct host_formatter *formatter);
 
-/* One whole line each. 0, or -ENOSPC and nothing was added. */
+/*
+ * One whole line each. 0, or -ENOSPC and nothing was added. -EINVAL for an event that is none of
+ * the five or whose name is too long, which no decoded event is. A formatter and its lines belong
+ * to one thread at a time.
+ */
 CELLOS_MUST_CHECK int host_format_event(const struct host_formatter *formatter,
 					struct cellos_json_line *line,
 					const struct cellos_probe_event *event,

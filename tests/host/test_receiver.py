@@ -10,6 +10,7 @@ exit code 1 at the first check that fails.
 """
 import json
 import os
+import re
 import resource
 import select
 import signal
@@ -68,6 +69,32 @@ def events(first, count):
 # ---- the receiver -------------------------------------------------------------------------------
 
 
+# What the host alone says, on every line; looked at once here, and taken off, so that the checks
+# below read as the guest's own story.
+STAMPS = ("cell_id", "run_id", "incarnation", "host_received_at")
+OF_REPORTS = ("type", "report_seq", "since_last", "first_seq", "last_seq")
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z")
+OF_LEDGERS = ("emitted", "refused", "lost_in_host", "bytes", "silences", "unsettled")
+
+
+def unstamped(line, cell="cell", run="run"):
+    line = json.loads(line) if isinstance(line, str) else dict(line)
+    assert (line["cell_id"], line["run_id"]) == (cell, run), line
+    assert line["incarnation"] >= 1 and TIME.fullmatch(line["host_received_at"]), line
+    is_report = "report" in line
+    assert ("report_seq" in line) == is_report and ("seq" in line) == (not is_report), line
+    own_epoch = line.get("report") in ("heartbeat", "lost_in_flight")
+    if line.get("report") == "ledger":
+        bad = sum(n for error, n in line["bad"].items() if error != "FrameTooLarge")
+        assert line["unsettled"] == 0, line
+        assert line["frames"] == line["emitted"] + line["refused"] + line["lost_in_host"] + bad, line
+        for key in OF_LEDGERS:
+            line.pop(key)
+    for key in STAMPS + (OF_REPORTS if is_report else ("seq",)) + (() if own_epoch else ("epoch",)):
+        line.pop(key, None)
+    return line
+
+
 class Lines:
     """Whole lines from a pipe, each awaited."""
 
@@ -122,7 +149,7 @@ class Receiver:
         return s
 
     def next(self):
-        return json.loads(self.out.next())
+        return unstamped(self.out.next())
 
     def expect(self, *reports):
         for report in reports:
@@ -130,13 +157,13 @@ class Receiver:
             assert got == report, "%r, not %r" % (got, report)
 
     def end(self, how=signal.SIGTERM):
-        """All lines that are left, as objects; the last is the summary."""
+        """All lines that are left, as objects; the last is the cell's ledger."""
         if how is not None:
             self.process.send_signal(how)
-        lines = [json.loads(line) for line in self.out.until_end()]
+        lines = [unstamped(line) for line in self.out.until_end()]
         assert self.process.wait(LIMIT) == 0, self.process.returncode
         assert not os.path.exists(self.path), "the socket file is left"
-        assert lines[-1]["report"] == "summary", lines[-1]
+        assert lines[-1]["report"] == "ledger", lines[-1]
         return lines
 
 
@@ -211,7 +238,7 @@ def test_a_life():
     s.close()
     r.expect(event(2**64 - 1, "fs.inotify_fired"), report("goodbye", sent=7))
     r.expect(report("bad_frame", error="NotMap5", count=3))
-    assert r.end() == [report("summary", frames=7, events=3, epochs=1, lost_in_flight=0,
+    assert r.end() == [report("ledger", frames=7, events=3, epochs=1, lost_in_flight=0,
                               bad={"NotMap5": 3, "UnknownProbeSource": 1}, bad_reports=1,
                               contested=0, dropped={"pq": 12})]
 
@@ -374,7 +401,7 @@ def test_exit_on_close():
     s = r.connect()
     s.sendall(beat(1, 0) + beat(0, 0))
     s.close()
-    assert [line["report"] for line in r.end(None)] == ["heartbeat", "goodbye", "summary"]
+    assert [line["report"] for line in r.end(None)] == ["heartbeat", "goodbye", "ledger"]
 
 
 # ---- sockets ------------------------------------------------------------------------------------
@@ -518,18 +545,27 @@ def test_output_file():
     assert r.out.until_end() == []
     assert r.process.wait(LIMIT) == 0
     with open("out") as f:
-        lines = [json.loads(line)["report"] for line in f]
-    assert lines == ["heartbeat", "goodbye", "summary"], lines
+        lines = [unstamped(line)["report"] for line in f]
+    assert lines == ["heartbeat", "goodbye", "ledger"], lines
     os.unlink("out")
 
 
 def test_full_disk():
+    """It is waited for, the guest is made to wait; at the end what is not out is counted."""
     r = Receiver("--output", "/dev/full")
     s = r.connect()
-    s.sendall(beat(1, 0))
+    s.sendall(beat(1, 0) + events(0, 3))
+    r.expect_word("connection accepted")
+    r.expect_word("cannot write /dev/full: No space left on device; waiting for room, nothing is "
+                  "lost")
+    expect_quiet(r)
+    assert r.process.poll() is None
+    r.process.send_signal(signal.SIGTERM)
     assert r.process.wait(LIMIT) == 1
-    assert "cellos-telemetry-host: cannot write /dev/full: No space left on device" in \
-        r.words.until_end()
+    words = r.words.until_end()
+    assert "cellos-telemetry-host: cannot write /dev/full: No space left on device" in words, words
+    assert words[-1] == \
+        "cellos-telemetry-host: received 3, emitted 0, refused 0, lost in host 3", words
     assert not os.path.exists("s")
 
 
