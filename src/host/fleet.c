@@ -46,7 +46,7 @@ static void chat(const struct host_fleet *fleet, const char *text)
 {
 	struct pollfd look = {.fd = STDERR_FILENO, .events = POLLOUT};
 
-	if (fleet->verbose && poll(&look, 1, 0) > 0 && (look.revents & POLLOUT) != 0)
+	if (fleet->verbose && poll(&look, 1, 0) != 0)
 		fprintf(stderr, HOST_PROGRAM ": %s\n", text);
 }
 
