@@ -116,11 +116,18 @@ static void put(struct host_handover *handover, const struct host_origin *origin
 	host_state_put(handover->state, origin->slot, &kept);
 }
 
+/* Are there spooled lines that no commit has made valid? */
+static bool is_ahead(const struct host_handover *handover)
+{
+	return handover->spooled && host_state_spool_end(handover->state) != handover->spool_end;
+}
+
 static void keep(struct host_handover *handover)
 {
 	struct host_origin *origin = handover->dirty;
 
-	if (origin == NULL)
+	/* A cell that was released left the list: its last lines are kept all the same. */
+	if (origin == NULL && !is_ahead(handover))
 		return;
 	handover->dirty = NULL;
 	for (; origin != NULL; origin = origin->next_dirty) {
