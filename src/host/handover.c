@@ -35,6 +35,13 @@ static int open_sink(struct host_handover *handover, const struct host_options *
 	handover->spool_end = host_state_spool_end(handover->state);
 	if (status == 1) {
 		/* A new spool: of what the state knows in an older one nothing is left to send. */
+		const uint64_t gone = handover->spool_end - host_state_spool_acked(handover->state);
+
+		if (gone > 0)
+			fprintf(stderr,
+				HOST_PROGRAM ": the spool is new: %llu bytes of the one before it "
+					     "that were not acknowledged are gone\n",
+				(unsigned long long)gone);
 		host_state_set_spool_acked(handover->state, handover->spool_end);
 		host_state_set_spool_published(handover->state, handover->spool_end);
 	}
