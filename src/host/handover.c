@@ -35,6 +35,13 @@ static int open_sink(struct host_handover *handover, const struct host_options *
 	handover->spool_end = host_state_spool_end(handover->state);
 	if (status == 1) {
 		/* A new spool: of what the state knows in an older one nothing is left to send. */
+		const uint64_t gone = handover->spool_end - host_state_spool_acked(handover->state);
+
+		if (gone > 0)
+			fprintf(stderr,
+				HOST_PROGRAM ": the spool is new: %llu bytes of the one before it "
+					     "that were not acknowledged are gone\n",
+				(unsigned long long)gone);
 		host_state_set_spool_acked(handover->state, handover->spool_end);
 		host_state_set_spool_published(handover->state, handover->spool_end);
 	}
@@ -116,11 +123,18 @@ static void put(struct host_handover *handover, const struct host_origin *origin
 	host_state_put(handover->state, origin->slot, &kept);
 }
 
+/* Are there spooled lines that no commit has made valid? */
+static bool is_ahead(const struct host_handover *handover)
+{
+	return handover->spooled && host_state_spool_end(handover->state) != handover->spool_end;
+}
+
 static void keep(struct host_handover *handover)
 {
 	struct host_origin *origin = handover->dirty;
 
-	if (origin == NULL)
+	/* A cell that was released left the list: its last lines are kept all the same. */
+	if (origin == NULL && !is_ahead(handover))
 		return;
 	handover->dirty = NULL;
 	for (; origin != NULL; origin = origin->next_dirty) {
