@@ -81,7 +81,7 @@ char *host_file_read(const char *path, size_t limit, size_t *length, struct host
 			status = read_all(fd, text, limit, length);
 		(void)close(fd);
 	}
-	if (status == 0) {
+	if (status == 0 && text != NULL) {
 		text[*length] = '\0';
 		return text;
 	}

@@ -706,16 +706,15 @@ int host_fleet_conclude(struct host_fleet *fleet)
 
 void host_fleet_give_up(struct host_fleet *fleet)
 {
-	struct host_cell *holder = fleet->holder;
+	struct host_cell *holder = fleet->holder, *cell, *next;
 
 	if (holder != NULL) {
 		holder->connection->input.discard = true;
 		(void)after_feed(holder, host_input_resume(&holder->connection->input));
 	}
 	host_handover_give_up(fleet->handover);
-	while (fleet->first != NULL) {
-		struct host_cell *cell = fleet->first;
-
+	for (cell = fleet->first; cell != NULL; cell = next) {
+		next = cell->next;
 		add_sums(&fleet->gone, &cell->origin.account.totals);
 		if (cell->connection != NULL) {
 			(void)close(cell->connection->fd);
