@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,8 +31,8 @@
 #define TICK_MS 100
 /* At the end a slow reader of the output gets this long. */
 #define FINISH_MS 2000
-/* At the end a socket's buffer is emptied, but not for ever: a guest may keep filling it. */
-#define LAST_READS 256
+/* More than a socket's buffer holds unless an administrator wants it so. */
+#define LAST_BYTES (UINT64_C(16) << 20)
 
 struct host_connection {
 	int fd; /* owned */
@@ -46,7 +47,7 @@ static void chat(const struct host_fleet *fleet, const char *text)
 {
 	struct pollfd look = {.fd = STDERR_FILENO, .events = POLLOUT};
 
-	if (fleet->verbose && poll(&look, 1, 0) > 0 && (look.revents & POLLOUT) != 0)
+	if (fleet->verbose && poll(&look, 1, 0) != 0)
 		fprintf(stderr, HOST_PROGRAM ": %s\n", text);
 }
 
@@ -142,7 +143,9 @@ static bool read_once(struct host_cell *cell)
 	struct host_connection *connection = cell->connection;
 	ssize_t n;
 
-	if (fleet->handover->output.line.length >= HOST_OUTPUT_FLUSH_BYTES)
+	/* An output that would wait is asked again when it says so, and not for each guest. */
+	if (fleet->handover->output.line.length >= HOST_OUTPUT_FLUSH_BYTES &&
+	    fleet->flush_status != -EAGAIN)
 		flush(fleet);
 	if (host_fleet_is_blocked(fleet))
 		return false;
@@ -260,8 +263,9 @@ static bool answer(struct host_cell *cell)
 	if (fd >= 0)
 		fd = begin_connection(cell, fd);
 	if (fd >= 0) {
+		/* One at a turn: making way for the next may be as much work as several reads. */
 		fleet->complained = false;
-		return true;
+		return false;
 	}
 	/* No descriptor, no memory: the knock stays, so do not look until the next tick. */
 	if (!fleet->complained)
@@ -459,14 +463,27 @@ static void unlink_cell(struct host_cell *cell)
 	fleet->closing -= cell->closing;
 }
 
-/* What has arrived is the cell's still. False: there may be more, and no room. */
+/* Bytes that wait in the socket. Where the kernel does not tell: as much as it could be. */
+static uint64_t bytes_waiting(int fd)
+{
+	int count;
+
+	return ioctl(fd, FIONREAD, &count) == 0 && count >= 0 ? (uint64_t)count : LAST_BYTES;
+}
+
+/*
+ * What had arrived when the cell was closed is the cell's still; what its guest goes on writing is
+ * not. False: there may be more, and no room.
+ */
 static bool read_last(struct host_cell *cell)
 {
-	for (; cell->last_reads > 0 && cell->connection != NULL; cell->last_reads--)
+	const struct host_totals *totals = &cell->origin.account.totals;
+
+	while (cell->connection != NULL && totals->bytes < cell->last_byte)
 		if (!read_once(cell)) {
 			if (host_fleet_is_blocked(cell->fleet))
 				return false;
-			cell->last_reads = 1;
+			break;
 		}
 	return true;
 }
@@ -509,7 +526,9 @@ void host_fleet_close(struct host_fleet *fleet, struct host_cell *cell,
 	set_deaf(cell, false);
 	cellos_listener_close(&cell->listener);
 	cell->closing = true;
-	cell->last_reads = LAST_READS;
+	if (cell->connection != NULL)
+		cell->last_byte =
+			cell->origin.account.totals.bytes + bytes_waiting(cell->connection->fd);
 	fleet->closing++;
 	cell->successor = successor;
 	(void)let_go(cell);
@@ -539,8 +558,7 @@ static bool conflicts(struct host_fleet *fleet, const struct host_cell_list *lis
 static struct host_cell_config **find_same(struct host_cell_list *list, const char *fingerprint)
 {
 	for (size_t i = 0; i < list->count; i++)
-		if (list->cells[i] != NULL &&
-		    strcmp(list->cells[i]->fingerprint, fingerprint) == 0)
+		if (list->cells[i] != NULL && strcmp(list->cells[i]->fingerprint, fingerprint) == 0)
 			return &list->cells[i];
 	return NULL;
 }
@@ -678,7 +696,8 @@ uint64_t host_fleet_tick(struct host_fleet *fleet)
 
 static int finish(struct host_fleet *fleet)
 {
-	return host_handover_finish(fleet->handover, FINISH_MS);
+	fleet->flush_status = host_handover_finish(fleet->handover, FINISH_MS);
+	return fleet->flush_status;
 }
 
 int host_fleet_conclude(struct host_fleet *fleet)
@@ -704,16 +723,15 @@ int host_fleet_conclude(struct host_fleet *fleet)
 
 void host_fleet_give_up(struct host_fleet *fleet)
 {
-	struct host_cell *holder = fleet->holder;
+	struct host_cell *holder = fleet->holder, *cell, *next;
 
 	if (holder != NULL) {
 		holder->connection->input.discard = true;
 		(void)after_feed(holder, host_input_resume(&holder->connection->input));
 	}
 	host_handover_give_up(fleet->handover);
-	while (fleet->first != NULL) {
-		struct host_cell *cell = fleet->first;
-
+	for (cell = fleet->first; cell != NULL; cell = next) {
+		next = cell->next;
 		add_sums(&fleet->gone, &cell->origin.account.totals);
 		if (cell->connection != NULL) {
 			(void)close(cell->connection->fd);

@@ -113,7 +113,6 @@ const char host_options_help[] =
 	"  --spool FILE               ... and what it has not acknowledged in this file\n"
 	"  --spool-bytes N            how much that may be (default 268435456)\n"
 	"  --duplicate-window SECONDS for which the stream knows an event (default 3600)\n"
-	"  --metrics ADDRESS          Prometheus text on unix:PATH or 127.0.0.1:PORT\n"
 	"\n"
 	"  --exit-on-close            end when the first connection has ended\n"
 	"  --verbose                  say on standard error who comes and goes\n"

@@ -317,6 +317,12 @@ static int start(struct host_receiver *receiver)
 		status = host_ctl_start(&receiver->ctl, &receiver->loop, &receiver->options->ctl,
 					&receiver->fleet, on_change, receiver);
 	}
+	/* Numbers for Prometheus are made from host_fleet_walk, as ctl's list is; none serves them
+	 * in this build. */
+	if (status == 0 && receiver->options->metrics != NULL) {
+		receiver->failed = HOST_FAILED_METRICS;
+		status = -ENOSYS;
+	}
 	return status;
 }
 

@@ -18,6 +18,7 @@ enum host_failure {
 	HOST_FAILED_LISTEN,
 	HOST_FAILED_CELLS, /* the mistakes were said already */
 	HOST_FAILED_CTL,
+	HOST_FAILED_METRICS,
 	HOST_FAILED_WRITE
 };
 

@@ -138,8 +138,7 @@ Test(options, help_names_every_option)
 					    "--stream",
 					    "--spool",
 					    "--spool-bytes",
-					    "--duplicate-window",
-					    "--metrics"};
+					    "--duplicate-window"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		cr_assert_not_null(strstr(host_options_help, names[i]), "%s", names[i]);

@@ -84,7 +84,7 @@ class LintTree(unittest.TestCase):
         for folder, header in (
             ("probes", "urcu/wfcqueue.h"),
             ("agent", "urcu-bp.h"),
-            ("host", "json-c/json.h"),
+            ("wire", "json-c/json.h"),
             ("agent", "uv.h"),
         ):
             text = SPDX_C + STORY + f"#include <{header}>\n"
