@@ -3,7 +3,7 @@
 
 /*
  * cellos-telemetry-host: receives the telemetry of guests and writes it as JSON lines; with "ctl"
- * it speaks to one that does.
+ * it speaks to one that does, with "report" it makes a page of what one wrote.
  *
  * One thread, and the sink's. main is a list of verbs; here alone errors become words. Exit 0 done,
  * 1 runtime failure, 2 usage.
@@ -12,12 +12,14 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "ctl.h"
 #include "options.h"
+#include "page.h"
 #include "receiver.h"
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
@@ -131,6 +133,25 @@ static int control(const struct host_options *options)
 		    status);
 }
 
+/* report FILE; "-" is standard input. */
+static int report(const char *path)
+{
+	bool is_stdin = strcmp(path, "-") == 0;
+	const char *name = is_stdin ? "standard input" : path;
+	FILE *in = is_stdin ? stdin : fopen(path, "re");
+	enum host_page_failure failed;
+	int status;
+
+	if (in == NULL)
+		return fail("read", name, -errno);
+	status = host_page(in, name, stdout, &failed);
+	if (!is_stdin)
+		fclose(in);
+	if (status < 0 && failed == HOST_PAGE_WRITE)
+		return fail("write", "standard output", status);
+	return status < 0 ? fail("read", name, status) : EXIT_DONE;
+}
+
 int main(int argc, char **argv)
 {
 	struct host_options options;
@@ -138,6 +159,12 @@ int main(int argc, char **argv)
 	fill_standard_descriptors();
 	/* A reader of the output that leaves is an error of write, not a death. */
 	signal(SIGPIPE, SIG_IGN);
+	if (argc > 1 && strcmp(argv[1], "report") == 0) {
+		if (argc == 3)
+			return report(argv[2]);
+		fprintf(stderr, HOST_PROGRAM ": cannot start: report needs one FILE\n");
+		return EXIT_USAGE;
+	}
 	if (host_options_parse(&options, argc, argv) < 0) {
 		fprintf(stderr, HOST_PROGRAM ": %s\n", options.message);
 		return EXIT_USAGE;

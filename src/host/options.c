@@ -83,6 +83,7 @@ const char host_options_help[] =
 	"usage: " HOST_PROGRAM " --listen ADDRESS [options]\n"
 	"       " HOST_PROGRAM " --cells FILE [options]\n"
 	"       " HOST_PROGRAM " ctl --ctl unix:PATH list | add JSON | remove ID\n"
+	"       " HOST_PROGRAM " report FILE > PAGE.html\n"
 	"\n"
 	"Receives the telemetry of guests and writes one JSON object per line.\n"
 	"\n"
