@@ -3,7 +3,7 @@
 
 # The library, and what `cmake --install` puts where.
 #
-# The library is wire + queue + transport with its listening side. Probes, agent and host are
+# The library is wire + queue + transport with its listening side + admission. Probes, agent and host are
 # programs' business and stay out of it. Of liburcu it has only inlines, so neither the shared nor the
 # static one needs anything but libc; that is also why nothing private stands in the .pc and Config.
 #
@@ -35,14 +35,15 @@ foreach(section 3 5 7)
     install(FILES ${pages} DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section})
   endif()
 endforeach()
-file(GLOB texts CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/*.md ${PROJECT_SOURCE_DIR}/docs/*)
+file(GLOB texts CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/*.md ${PROJECT_SOURCE_DIR}/docs/*.md)
 install(FILES ${texts} DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(DIRECTORY docs/schemas docs/images DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
 if(NOT CELLOS_SANITIZE STREQUAL "none" OR CELLOS_FUZZ)
   return()
 endif()
-set(library_apis event wire queue transport)
-set(library_modules cellos_wire cellos_queue cellos_transport cellos_listener)
+set(library_apis event wire queue transport admission)
+set(library_modules cellos_wire cellos_queue cellos_transport cellos_listener cellos_admission)
 foreach(module ${library_modules})
   if(NOT TARGET ${module})
     message(STATUS "cellos-telemetry: no ${module} here, so no library")

@@ -37,10 +37,4 @@ static inline int hex_digit(char digit)
 	return -1;
 }
 
-/*
- * What json-c lets pass although it is no JSON, or would change in silence. NULL, or what is wrong.
- * `*members` counts the colons outside of strings: the members of an object without nesting.
- */
-const char *json_strict(const char *text, size_t length, size_t *members);
-
 #endif

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "cellos/wire.h"
+#include "cellos_json_strict.h"
 #include "commands.h"
 
 #define WHY_BYTES 128
@@ -184,7 +185,7 @@ static bool read_event(struct json_tokener *tokener, char *line, size_t length,
 	while (length > 0 && strchr(" \t\r", line[length - 1]) != NULL && line[length - 1] != 0)
 		length--;
 	line[length] = 0;
-	unfit = json_strict(line, length, &members);
+	unfit = cellos_json_strict(line, length, &members);
 	if (unfit != NULL)
 		return refuse(why, "%s", unfit);
 	object = parse(tokener, line, length, why);

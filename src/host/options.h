@@ -3,27 +3,51 @@
 
 /*
  * The receiver's command line. Reads argv and nothing else, prints nothing: a bad value comes back
- * as a message.
+ * as a message. One thread.
  */
 #ifndef CELLOS_HOST_OPTIONS_H
 #define CELLOS_HOST_OPTIONS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "cellos/transport.h"
+#include "cells.h"
+#include "format.h"
 
 #define HOST_PROGRAM "cellos-telemetry-host"
 #define HOST_OPTIONS_MESSAGE_BYTES 320
 
-enum host_action { HOST_RUN = 0, HOST_SHOW_HELP, HOST_SHOW_VERSION };
+/* RUN: receive. CTL: one command to a running receiver. */
+enum host_action { HOST_RUN = 0, HOST_SHOW_HELP, HOST_SHOW_VERSION, HOST_CTL };
 
 struct host_options {
 	enum host_action action;
+
+	/* The one cell of --listen; its documents are read later. Borrowed from argv. */
 	struct cellos_address listen;
-	const char *output; /* borrowed from argv; NULL: standard output */
-	struct cellos_socket_owner owner;
+	struct host_cell_words cell;
+
+	const char *cells;  /* borrowed, as all texts here; NULL: one cell */
+	const char *output; /* NULL: standard output */
+	const char *state;
+	struct cellos_address ctl; /* kind 0: none */
+	const char *metrics;       /* as it was given; NULL: none */
+	struct {
+		const char *url; /* NULL: no sink */
+		const char *stream;
+		const char *spool;
+		uint64_t spool_bytes;
+		uint64_t duplicate_window_s;
+	} sink;
+	enum host_format format;
 	bool exit_on_close;
 	bool verbose;
+
+	/* HOST_CTL: the words of the command, "list", "add" JSON or "remove" ID. */
+	char **command;
+	int command_count;
+
 	char message[HOST_OPTIONS_MESSAGE_BYTES]; /* "cannot ...: why" after -EINVAL */
 };
 

@@ -22,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-_Static_assert(HOST_OUTPUT_ROOM_BYTES < HOST_OUTPUT_BYTES, "one read must always fit");
+_Static_assert(HOST_OUTPUT_ROOM_BYTES < HOST_OUTPUT_BYTES, "an empty buffer has room");
 
 static int adopt_stdout(struct host_output *output)
 {
@@ -45,16 +45,48 @@ static int adopt_stdout(struct host_output *output)
 	return 0;
 }
 
-int host_output_init(struct host_output *output, const char *path)
+int host_output_init_buffer(struct host_output *output)
 {
 	memset(output, 0, sizeof(*output));
 	output->fd = -1;
 	output->watch_fd = -1;
-	output->name = path != NULL ? path : "standard output";
+	output->name = "the buffer";
 	output->memory = malloc(HOST_OUTPUT_BYTES);
 	if (output->memory == NULL)
 		return -ENOMEM;
 	cellos_json_init(&output->line, output->memory, HOST_OUTPUT_BYTES);
+	return 0;
+}
+
+/*
+ * A receiver that was killed in the middle of a write may have left half a line. It is ended here,
+ * so that the next one stands on its own; nothing that was written is taken away.
+ */
+static int end_cut_line(const struct host_output *output, const char *path)
+{
+	char last = '\n';
+	struct stat st;
+	int fd;
+
+	if (fstat(output->fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode) || st.st_size == 0)
+		return 0;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == EACCES ? 0 : -errno; /* ours to append to, and not to read */
+	(void)!pread(fd, &last, 1, st.st_size - 1);
+	(void)close(fd);
+	return last == '\n' || write(output->fd, "\n", 1) == 1 ? 0 : -errno;
+}
+
+int host_output_init(struct host_output *output, const char *path)
+{
+	int status = host_output_init_buffer(output);
+
+	output->name = path != NULL ? path : "standard output";
+	if (status < 0)
+		return status;
 	if (path == NULL)
 		return adopt_stdout(output);
 	/* Appended: a receiver that is started again goes on where the last one stopped. */
@@ -63,7 +95,7 @@ int host_output_init(struct host_output *output, const char *path)
 	if (output->fd < 0)
 		return -errno;
 	output->own_fd = true;
-	return 0;
+	return end_cut_line(output, path);
 }
 
 void host_output_destroy(struct host_output *output)
@@ -115,23 +147,42 @@ int host_output_watch(struct host_output *output)
 	return status;
 }
 
+void host_output_drop(struct host_output *output)
+{
+	output->line.length = 0;
+	output->written = 0;
+}
+
+/*
+ * What is left moves to the front, but only when that is the smaller part: a pipe that takes a page
+ * at a time would otherwise have the whole buffer moved for each.
+ */
+static void compact(struct host_output *output)
+{
+	size_t left = host_output_pending(output);
+
+	if (left > output->written)
+		return;
+	memmove(output->line.data, output->line.data + output->written, left);
+	output->line.length = left;
+	output->written = 0;
+}
+
 int host_output_flush(struct host_output *output)
 {
 	struct cellos_json_line *line = &output->line;
-	size_t done = 0;
 	ssize_t n = 0;
 
 	if (output->error != 0)
 		return -output->error;
-	while (done < line->length) {
-		n = write_once(output, line->data + done, line->length - done);
+	while (output->written < line->length) {
+		n = write_once(output, line->data + output->written, host_output_pending(output));
 		if (n < 0)
 			break;
-		done += (size_t)n;
+		output->written += (size_t)n;
 	}
-	memmove(line->data, line->data + done, line->length - done);
-	line->length -= done;
-	if (n < 0 && n != -EAGAIN)
+	compact(output);
+	if (n < 0 && n != -EAGAIN && n != -ENOSPC && n != -EDQUOT)
 		output->error = (int)-n;
 	return n < 0 ? (int)n : 0;
 }
@@ -144,18 +195,24 @@ static uint64_t clock_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+static int wait_until(struct host_output *output, uint64_t deadline)
+{
+	struct pollfd look = {.fd = output->fd, .events = POLLOUT};
+	uint64_t now = clock_ms();
+
+	if (now >= deadline)
+		return -ETIMEDOUT;
+	(void)poll(&look, 1, (int)(deadline - now));
+	return 0;
+}
+
 int host_output_finish(struct host_output *output, unsigned limit_ms)
 {
 	const uint64_t deadline = clock_ms() + limit_ms;
-	struct pollfd look = {.fd = output->fd, .events = POLLOUT};
-	uint64_t now;
 	int status;
 
-	while ((status = host_output_flush(output)) == -EAGAIN) {
-		now = clock_ms();
-		if (now >= deadline)
-			return -ETIMEDOUT;
-		(void)poll(&look, 1, (int)(deadline - now));
-	}
+	while ((status = host_output_flush(output)) == -EAGAIN)
+		if ((status = wait_until(output, deadline)) < 0)
+			break;
 	return status;
 }

@@ -2,88 +2,56 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * The receiver's loop; receiver.h says what it is.
+ * The receiver's loop; receiver.h says what it is. One thread.
  *
- * Descriptors are ours and non-blocking; libuv only says when they are ready. Each turn reads a
- * bounded amount of a connection, so that none starves the others. Nothing is read while the output
- * has no room: the agent then waits, its lanes fill, and what they drop has a number.
+ * The fleet's descriptors are epoll sets, polled by libuv as any other. While the output has no
+ * room, the set of guests is not polled: so nobody is read, whatever the number of cells, for the
+ * price of one call.
  *
- * A connection that knocks while another one lives is accepted, closed and counted. "Lives" means
- * that its peer has not closed: when it has, what it left behind is finite, is read to the end, and
- * the newcomer takes its place.
- *
- * Idle costs nothing: the timer runs only while something waits to be written or told.
+ * Idle costs nothing: the timer runs only while something waits for the clock.
  */
 #include "receiver.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/resource.h>
 #include <uv.h>
 
-#include "account.h"
-#include "input.h"
-#include "report.h"
+#include "ctl.h"
 
-#define TURN_READS 4 /* of HOST_READ_BYTES each: 256 KiB a turn */
-#define TURN_ACCEPTS 64
 #define TICK_MS 100
-/* At the end a slow reader of the output gets this long. */
-#define FINISH_MS 2000
-/* At the end the socket buffers are emptied, but not for ever: a guest may keep filling them. */
-#define LAST_READS 256
-
-struct host_receiver;
-struct host_cell;
-
-/* Freed by libuv's close callback, which comes a turn after we are done with it. */
-struct host_connection {
-	uv_poll_t poll;
-	int fd;
-	struct host_cell *cell;
-	struct host_input input;
-};
-
-struct host_cell {
-	struct host_receiver *receiver;
-	struct cellos_listener listener;
-	uv_poll_t listen_poll;
-	struct host_connection *connection; /* owned; NULL: none lives */
-	struct host_account account;
-};
+#define FULL_DISK_MS 1000
+/* A shorter time without reading is nothing that a guest could be called silent for. */
+#define EXCUSE_MS 1000
+/* Descriptors beside those of cells: the standard ones, libuv's, files, control connections. */
+#define OTHER_DESCRIPTORS 64u
 
 struct host_receiver {
 	uv_loop_t loop;
 	uv_timer_t tick;
-	uv_signal_t sigterm, sigint;
-	uv_poll_t output_poll;
+	uv_timer_t retry; /* of a full disk */
+	uv_signal_t sigterm, sigint, sighup;
+	uv_poll_t knocks, guests, output_poll;
 	bool output_poll_made;
-	bool blocked;    /* the output is full: no connection is read */
-	bool paused;     /* no descriptor or memory for accept: tried again at the next tick */
-	bool complained; /* about accept; said once until it works again */
-	bool stopping;
-	int error; /* -errno that ended the loop */
+	bool blocked; /* guests are not polled */
+	uint64_t blocked_at;
+	bool disk_full;   /* said once until there is room again */
+	uint64_t tick_at; /* uv_now when the timer goes off; UINT64_MAX: it does not run */
+	int error;        /* -errno that ended the loop */
 	enum host_failure failed;
 	const struct host_options *options;
-	struct host_output *output;
-	struct host_cell cell;
-	uint8_t buffer[HOST_READ_BYTES];
+	struct host_handover *handover;
+	struct host_ctl *ctl; /* owned; NULL: none */
+	struct host_fleet fleet;
 };
 
-static void on_connection(uv_poll_t *poll_handle, int status, int events);
-static void on_knock(uv_poll_t *poll_handle, int status, int events);
 static void on_tick(uv_timer_t *timer);
-static void on_output(uv_poll_t *poll_handle, int status, int events);
-
-static void chat(const struct host_receiver *receiver, const char *text)
-{
-	if (receiver->options->verbose)
-		fprintf(stderr, HOST_PROGRAM ": %s\n", text);
-}
+static void on_retry(uv_timer_t *timer);
+static void on_output(uv_poll_t *handle, int status, int events);
+static void on_guests(uv_poll_t *handle, int status, int events);
 
 static void stop(struct host_receiver *receiver, int error, enum host_failure failed)
 {
@@ -91,49 +59,43 @@ static void stop(struct host_receiver *receiver, int error, enum host_failure fa
 		receiver->error = error;
 		receiver->failed = failed;
 	}
-	receiver->stopping = true;
 	uv_stop(&receiver->loop);
 }
 
-/* Something waits for the clock: make sure that it ticks. */
-static void want_tick(struct host_receiver *receiver)
+/* The clock ticks in at most this many milliseconds. */
+static void want_tick(struct host_receiver *receiver, uint64_t in_ms)
 {
-	if (!uv_is_active((uv_handle_t *)&receiver->tick))
-		uv_timer_start(&receiver->tick, on_tick, TICK_MS, 0);
+	uint64_t at = uv_now(&receiver->loop) + in_ms;
+
+	if (in_ms == UINT64_MAX || receiver->tick_at <= at)
+		return;
+	receiver->tick_at = at;
+	uv_timer_start(&receiver->tick, on_tick, in_ms, 0);
 }
 
-/* ---- output --------------------------------------------------------------------------------- */
-
-static void write_report(void *context, const struct host_report *report)
-{
-	struct host_receiver *receiver = context;
-
-	if (host_report_write(&receiver->output->line, report) < 0)
-		stop(receiver, -ENOSPC, HOST_FAILED_WRITE); /* excluded by HOST_OUTPUT_ROOM_BYTES */
-}
+/* ---- the output ----------------------------------------------------------------------------- */
 
 static void set_blocked(struct host_receiver *receiver, bool blocked)
 {
-	struct host_cell *cell = &receiver->cell;
-
 	if (receiver->blocked == blocked)
 		return;
 	receiver->blocked = blocked;
-	if (cell->connection != NULL && blocked)
-		uv_poll_stop(&cell->connection->poll);
-	else if (cell->connection != NULL)
-		uv_poll_start(&cell->connection->poll, UV_READABLE, on_connection);
-	if (!blocked && !receiver->paused)
-		uv_poll_start(&cell->listen_poll, UV_READABLE, on_knock);
+	if (blocked) {
+		receiver->blocked_at = uv_now(&receiver->loop);
+		uv_poll_stop(&receiver->guests);
+		return;
+	}
+	if (uv_now(&receiver->loop) - receiver->blocked_at >= EXCUSE_MS)
+		host_fleet_excuse(&receiver->fleet);
+	uv_poll_start(&receiver->guests, UV_READABLE, on_guests);
 }
 
-/* The output said EAGAIN: hear when it goes on, and stop reading once there is no room. */
 static void await_output(struct host_receiver *receiver)
 {
 	int status = 0;
 
 	if (!receiver->output_poll_made) {
-		status = host_output_watch(receiver->output);
+		status = host_output_watch(&receiver->handover->output);
 		if (status >= 0)
 			status = uv_poll_init(&receiver->loop, &receiver->output_poll, status);
 	}
@@ -145,255 +107,236 @@ static void await_output(struct host_receiver *receiver)
 	}
 	if (status < 0)
 		stop(receiver, status, HOST_FAILED_WRITE);
-	set_blocked(receiver, !host_output_has_room(receiver->output));
 }
 
-static void flush(struct host_receiver *receiver)
+static void await_disk(struct host_receiver *receiver, int status)
 {
-	int status = host_output_flush(receiver->output);
-
-	if (status == -EAGAIN) {
-		await_output(receiver);
-		return;
-	}
-	if (status < 0)
-		stop(receiver, status, HOST_FAILED_WRITE);
-	if (receiver->output_poll_made)
-		uv_poll_stop(&receiver->output_poll);
-	set_blocked(receiver, false);
+	if (!receiver->disk_full)
+		fprintf(stderr,
+			HOST_PROGRAM ": cannot write %s: %s; waiting for room, nothing is lost\n",
+			receiver->handover->output.name, strerror(-status));
+	receiver->disk_full = true;
+	uv_timer_start(&receiver->retry, on_retry, FULL_DISK_MS, 0);
 }
 
-static void on_output(uv_poll_t *poll_handle, int status, int events)
+/* After anything that made lines: they go out, and what the output said is acted on. */
+static void settle(struct host_receiver *receiver)
+{
+	int status;
+
+	host_fleet_settle(&receiver->fleet);
+	status = receiver->fleet.flush_status;
+	if (status == -EAGAIN)
+		await_output(receiver);
+	else if (receiver->output_poll_made)
+		uv_poll_stop(&receiver->output_poll);
+	if (status == -ENOSPC || status == -EDQUOT)
+		await_disk(receiver, status);
+	else if (status == 0)
+		receiver->disk_full = false;
+	else if (status != -EAGAIN)
+		stop(receiver, status, HOST_FAILED_WRITE);
+	set_blocked(receiver, host_fleet_is_blocked(&receiver->fleet));
+	if (receiver->fleet.ended && receiver->options->exit_on_close)
+		stop(receiver, 0, HOST_FAILED_LOOP);
+	want_tick(receiver, TICK_MS);
+}
+
+static void on_output(uv_poll_t *handle, int status, int events)
 {
 	(void)status; /* an error shows at the write */
 	(void)events;
-	flush(poll_handle->data);
+	settle(handle->data);
 }
+
+static void on_retry(uv_timer_t *timer)
+{
+	settle(timer->data);
+}
+
+/* ---- the fleet ------------------------------------------------------------------------------ */
 
 static void on_tick(uv_timer_t *timer)
 {
 	struct host_receiver *receiver = timer->data;
+	uint64_t next;
 
-	if (receiver->paused) {
-		receiver->paused = false;
-		uv_poll_start(&receiver->cell.listen_poll, UV_READABLE, on_knock);
-	}
-	if (host_output_has_room(receiver->output))
-		host_account_tell(&receiver->cell.account);
-	else
-		want_tick(receiver);
-	flush(receiver);
+	receiver->tick_at = UINT64_MAX;
+	next = host_fleet_tick(&receiver->fleet);
+	/* What settle would ask for is for traffic; the fleet knows how long it can wait. */
+	receiver->tick_at = 0;
+	settle(receiver);
+	receiver->tick_at = UINT64_MAX;
+	want_tick(receiver, next);
 }
 
-/* ---- connections ---------------------------------------------------------------------------- */
-
-static void free_connection(uv_handle_t *handle)
+static void on_guests(uv_poll_t *handle, int status, int events)
 {
-	free(handle->data);
-}
-
-static void end_connection(struct host_cell *cell)
-{
-	struct host_connection *connection = cell->connection;
-
-	cell->connection = NULL;
-	host_account_disconnected(&cell->account);
-	uv_close((uv_handle_t *)&connection->poll, free_connection);
-	(void)close(connection->fd); /* after uv_close: libuv has let go of it */
-	chat(cell->receiver, "connection ended");
-	if (cell->receiver->options->exit_on_close)
-		stop(cell->receiver, 0, HOST_FAILED_LOOP);
-}
-
-/*
- * Up to `reads` reads. True when there may be more; false when the socket is empty for now, or the
- * connection has ended (cell->connection is NULL then), or the output has no room.
- */
-static bool read_some(struct host_cell *cell, unsigned reads)
-{
-	struct host_receiver *receiver = cell->receiver;
-	ssize_t n;
-
-	for (unsigned i = 0; i < reads; i++) {
-		if (receiver->output->line.length >= HOST_OUTPUT_FLUSH_BYTES)
-			flush(receiver);
-		if (receiver->error != 0 || !host_output_has_room(receiver->output))
-			return false;
-		n = host_input_read(&cell->connection->input, cell->connection->fd,
-				    receiver->buffer, sizeof(receiver->buffer));
-		if (n == -EAGAIN)
-			return false;
-		if (n == -EPROTO)
-			chat(receiver, "framing lost: closing the connection");
-		if (n <= 0) {
-			/* End of file, a reset, or lost framing: all the same from here. */
-			end_connection(cell);
-			return false;
-		}
-	}
-	return true;
-}
-
-static void on_connection(uv_poll_t *poll_handle, int status, int events)
-{
-	struct host_connection *connection = poll_handle->data;
-	struct host_cell *cell = connection->cell;
-
-	(void)status; /* an error shows at the read */
-	(void)events;
-	if (!read_some(cell, TURN_READS))
-		flush(cell->receiver); /* idle: what is there goes out now */
-	want_tick(cell->receiver);
-}
-
-static bool peer_has_closed(int fd)
-{
-	struct pollfd look = {.fd = fd, .events = POLLRDHUP};
-
-	return poll(&look, 1, 0) > 0 && (look.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
-}
-
-static int begin_connection(struct host_cell *cell, int fd)
-{
-	struct host_connection *connection = malloc(sizeof(*connection));
-	int status = connection == NULL ? -ENOMEM : 0;
-
-	if (status == 0)
-		status = uv_poll_init(&cell->receiver->loop, &connection->poll, fd);
-	if (status < 0) {
-		free(connection);
-		(void)close(fd);
-		return status;
-	}
-	connection->poll.data = connection;
-	connection->fd = fd;
-	connection->cell = cell;
-	host_input_init(&connection->input, &cell->account, &cell->receiver->output->line);
-	host_account_connected(&cell->account);
-	cell->connection = connection;
-	chat(cell->receiver, "connection accepted");
-	if (!cell->receiver->blocked)
-		uv_poll_start(&connection->poll, UV_READABLE, on_connection);
-	return 0;
-}
-
-/* Is the cell free for a newcomer? Reads a connection whose peer has closed to its end. */
-static bool make_way(struct host_cell *cell)
-{
-	if (cell->connection != NULL && peer_has_closed(cell->connection->fd))
-		while (read_some(cell, TURN_READS))
-			;
-	return cell->connection == NULL;
-}
-
-/* One knock. False when there is no more to do now. */
-static bool answer(struct host_cell *cell)
-{
-	struct host_receiver *receiver = cell->receiver;
-	bool is_free = make_way(cell);
-	int fd;
-
-	if (receiver->stopping)
-		return false;
-	if (!is_free && receiver->blocked && peer_has_closed(cell->connection->fd)) {
-		/* Its rest must be read first, and there is no room: set_blocked comes back. */
-		uv_poll_stop(&cell->listen_poll);
-		return false;
-	}
-	fd = cellos_listener_accept(&cell->listener);
-	if (fd == -EAGAIN)
-		return false;
-	if (fd >= 0 && !is_free) {
-		(void)close(fd);
-		host_account_contested(&cell->account);
-		chat(receiver, "a second connection was turned away");
-		return true;
-	}
-	if (fd >= 0)
-		fd = begin_connection(cell, fd);
-	if (fd >= 0) {
-		receiver->complained = false;
-		return true;
-	}
-	/* No descriptor, no memory: the knock stays, so do not listen until the next tick. */
-	if (!receiver->complained)
-		fprintf(stderr, HOST_PROGRAM ": cannot accept a connection: %s\n", strerror(-fd));
-	receiver->complained = true;
-	uv_poll_stop(&cell->listen_poll);
-	receiver->paused = true;
-	return false;
-}
-
-static void on_knock(uv_poll_t *poll_handle, int status, int events)
-{
-	struct host_cell *cell = poll_handle->data;
+	struct host_receiver *receiver = handle->data;
 
 	(void)status;
 	(void)events;
-	for (unsigned i = 0; i < TURN_ACCEPTS && answer(cell); i++)
-		;
-	want_tick(cell->receiver);
+	host_fleet_serve_guests(&receiver->fleet);
+	settle(receiver);
+}
+
+static void on_knocks(uv_poll_t *handle, int status, int events)
+{
+	struct host_receiver *receiver = handle->data;
+
+	(void)status;
+	(void)events;
+	host_fleet_serve_knocks(&receiver->fleet);
+	settle(receiver);
+}
+
+/* ---- configuration -------------------------------------------------------------------------- */
+
+static void say(void *context, const char *text)
+{
+	(void)context;
+	fprintf(stderr, HOST_PROGRAM ": cannot use %s\n", text);
+}
+
+/* Two descriptors a cell: its socket, and its guest. */
+static void check_descriptors(const struct host_receiver *receiver)
+{
+	struct rlimit limit;
+	size_t need = 2 * receiver->fleet.count + OTHER_DESCRIPTORS;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= need)
+		return;
+	fprintf(stderr,
+		HOST_PROGRAM ": cannot serve %zu cells at once: %zu descriptors are allowed, "
+			     "%zu may be needed\n",
+		receiver->fleet.count, (size_t)limit.rlim_cur, need);
+}
+
+static void raise_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= limit.rlim_max)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/* Mistakes, in the file or in opening what it names, are said; their number comes back. */
+static unsigned read_cells(struct host_receiver *receiver)
+{
+	struct host_mistakes mistakes = {.say = say};
+	struct host_cell_list list;
+
+	if (host_cell_list_read(&list, receiver->options->cells, &mistakes))
+		host_fleet_adapt(&receiver->fleet, &list, &mistakes);
+	check_descriptors(receiver);
+	return mistakes.count;
+}
+
+static int open_cells(struct host_receiver *receiver)
+{
+	struct host_mistakes mistakes = {.say = say};
+	struct host_cell_config *config;
+
+	receiver->failed = HOST_FAILED_CELLS;
+	if (receiver->options->cells != NULL)
+		return read_cells(receiver) == 0 ? 0 : -EINVAL;
+	config = host_cell_config_make(&receiver->options->cell, "options", &mistakes);
+	if (config == NULL)
+		return -EINVAL;
+	receiver->failed = HOST_FAILED_LISTEN;
+	return host_fleet_open(&receiver->fleet, config, false);
+}
+
+static void on_signal(uv_signal_t *handle, int signum)
+{
+	struct host_receiver *receiver = handle->data;
+
+	if (signum != SIGHUP) {
+		stop(receiver, 0, HOST_FAILED_LOOP);
+		return;
+	}
+	if (receiver->options->cells == NULL)
+		return;
+	(void)read_cells(receiver);
+	if (receiver->options->verbose)
+		fprintf(stderr, HOST_PROGRAM ": cells read again\n");
+	settle(receiver);
 }
 
 /* ---- life ----------------------------------------------------------------------------------- */
 
-static void on_signal(uv_signal_t *handle, int signum)
+static int start_handles(struct host_receiver *receiver)
 {
-	(void)signum;
-	stop(handle->data, 0, HOST_FAILED_LOOP);
+	const struct {
+		uv_signal_t *handle;
+		int signum;
+	} signals[] = {{&receiver->sigterm, SIGTERM},
+		       {&receiver->sigint, SIGINT},
+		       {&receiver->sighup, SIGHUP}};
+	int status = uv_timer_init(&receiver->loop, &receiver->tick);
+
+	if (status == 0)
+		status = uv_timer_init(&receiver->loop, &receiver->retry);
+	receiver->tick.data = receiver;
+	receiver->retry.data = receiver;
+	/* Before the socket exists: who sees it may send the signal. */
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]) && status == 0; i++) {
+		status = uv_signal_init(&receiver->loop, signals[i].handle);
+		signals[i].handle->data = receiver;
+		if (status == 0)
+			status = uv_signal_start(signals[i].handle, on_signal, signals[i].signum);
+	}
+	if (status == 0)
+		status = uv_poll_init(&receiver->loop, &receiver->knocks, receiver->fleet.knocks);
+	if (status == 0)
+		status = uv_poll_init(&receiver->loop, &receiver->guests, receiver->fleet.guests);
+	receiver->knocks.data = receiver;
+	receiver->guests.data = receiver;
+	if (status == 0)
+		status = uv_poll_start(&receiver->knocks, UV_READABLE, on_knocks);
+	return status == 0 ? uv_poll_start(&receiver->guests, UV_READABLE, on_guests) : status;
+}
+
+static void on_change(void *context)
+{
+	settle(context);
 }
 
 static int start(struct host_receiver *receiver)
 {
-	struct host_cell *cell = &receiver->cell;
-	int status;
+	int status = start_handles(receiver);
 
-	cell->receiver = receiver;
-	host_account_init(&cell->account, write_report, receiver);
-	if ((status = uv_timer_init(&receiver->loop, &receiver->tick)) < 0 ||
-	    (status = uv_signal_init(&receiver->loop, &receiver->sigterm)) < 0 ||
-	    (status = uv_signal_init(&receiver->loop, &receiver->sigint)) < 0)
-		return status;
-	receiver->tick.data = receiver;
-	receiver->sigterm.data = receiver;
-	receiver->sigint.data = receiver;
-	/* Before the socket exists: who sees it may send the signal. */
-	if ((status = uv_signal_start(&receiver->sigterm, on_signal, SIGTERM)) < 0 ||
-	    (status = uv_signal_start(&receiver->sigint, on_signal, SIGINT)) < 0)
-		return status;
-	receiver->failed = HOST_FAILED_LISTEN;
-	status = cellos_listener_open(&cell->listener, &receiver->options->listen,
-				      &receiver->options->owner);
 	if (status < 0)
 		return status;
-	status = uv_poll_init(&receiver->loop, &cell->listen_poll, cell->listener.fd);
-	if (status < 0)
-		return status;
-	cell->listen_poll.data = cell;
-	return uv_poll_start(&cell->listen_poll, UV_READABLE, on_knock);
+	raise_descriptors();
+	status = open_cells(receiver);
+	if (status == 0 && receiver->options->ctl.kind != 0) {
+		receiver->failed = HOST_FAILED_CTL;
+		status = host_ctl_start(&receiver->ctl, &receiver->loop, &receiver->options->ctl,
+					&receiver->fleet, on_change, receiver);
+	}
+	/* Numbers for Prometheus are made from host_fleet_walk, as ctl's list is; none serves them
+	 * in this build. */
+	if (status == 0 && receiver->options->metrics != NULL) {
+		receiver->failed = HOST_FAILED_METRICS;
+		status = -ENOSYS;
+	}
+	return status;
 }
 
-/* Last things: what the sockets still hold, what is counted and not told, the summary. */
-static void conclude(struct host_receiver *receiver)
+static void run(struct host_receiver *receiver)
 {
-	struct host_cell *cell = &receiver->cell;
 	int status;
 
-	for (unsigned i = 0; i < LAST_READS && cell->connection != NULL; i++) {
-		if (!host_output_has_room(receiver->output) &&
-		    host_output_finish(receiver->output, FINISH_MS) < 0)
-			break;
-		if (!read_some(cell, 1))
-			break;
-	}
-	status = host_output_finish(receiver->output, FINISH_MS);
-	if (status == 0) {
-		host_account_tell(&cell->account);
-		status = host_summary_write(&receiver->output->line, &cell->account.totals);
-	}
-	if (status == 0)
-		status = host_output_finish(receiver->output, FINISH_MS);
-	if (status < 0 && receiver->error == 0) {
+	if (receiver->options->verbose)
+		fprintf(stderr, HOST_PROGRAM ": listening\n");
+	settle(receiver);
+	if (receiver->error == 0)
+		(void)uv_run(&receiver->loop, UV_RUN_DEFAULT);
+	status = receiver->error == 0 ? host_fleet_conclude(&receiver->fleet) : 0;
+	if (status < 0) {
 		receiver->error = status;
 		receiver->failed = HOST_FAILED_WRITE;
 	}
@@ -401,49 +344,44 @@ static void conclude(struct host_receiver *receiver)
 
 static void close_handle(uv_handle_t *handle, void *context)
 {
-	struct host_receiver *receiver = context;
-
-	if (uv_is_closing(handle))
-		return;
-	if (receiver->cell.connection != NULL &&
-	    handle == (uv_handle_t *)&receiver->cell.connection->poll) {
-		uv_close(handle, free_connection);
-		(void)close(receiver->cell.connection->fd);
-		return;
-	}
-	uv_close(handle, NULL);
+	(void)context;
+	if (!uv_is_closing(handle))
+		uv_close(handle, NULL);
 }
 
-int host_receive(const struct host_options *options, struct host_output *output,
-		 enum host_failure *failed)
+int host_receive(const struct host_options *options, struct host_handover *handover,
+		 struct host_sums *sums, enum host_failure *failed)
 {
 	struct host_receiver *receiver = calloc(1, sizeof(*receiver));
 	int status;
 
 	*failed = HOST_FAILED_LOOP;
+	*sums = (struct host_sums){0};
 	if (receiver == NULL)
 		return -ENOMEM;
 	receiver->options = options;
-	receiver->output = output;
-	receiver->cell.listener.fd = -1;
+	receiver->handover = handover;
+	receiver->tick_at = UINT64_MAX;
+	status = host_fleet_init(&receiver->fleet, handover, options);
+	if (status < 0)
+		goto out;
 	status = uv_loop_init(&receiver->loop);
 	if (status < 0)
 		goto out;
 	status = start(receiver);
 	if (status == 0) {
-		chat(receiver, "listening");
-		(void)uv_run(&receiver->loop, UV_RUN_DEFAULT);
-		if (receiver->error == 0)
-			conclude(receiver);
+		run(receiver);
 		status = receiver->error;
 	}
 	*failed = receiver->failed;
-	uv_walk(&receiver->loop, close_handle, receiver);
-	cellos_listener_close(&receiver->cell.listener);
+	receiver->ctl = host_ctl_stop(receiver->ctl);
+	uv_walk(&receiver->loop, close_handle, NULL);
 	/* The close callbacks; a uv_stop from above may make the first run return at once. */
 	while (uv_loop_close(&receiver->loop) == UV_EBUSY)
 		(void)uv_run(&receiver->loop, UV_RUN_DEFAULT);
 out:
+	host_fleet_destroy(&receiver->fleet);
+	*sums = host_fleet_sums(&receiver->fleet);
 	free(receiver);
 	return status;
 }

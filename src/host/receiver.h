@@ -2,25 +2,33 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * The receiver: a libuv loop over the listening socket, one connection at a time, the output and
- * the signals.
+ * The receiver: a libuv loop that tells the fleet when there is something to do, and the signals,
+ * the clock, the output and the control socket around it.
  *
- * One thread, the one that calls. A cell is a listening address with its account and at most one
- * live connection; whatever is common to all cells stands in struct host_receiver.
+ * One thread, the one that calls; the sink has its own.
  */
 #ifndef CELLOS_HOST_RECEIVER_H
 #define CELLOS_HOST_RECEIVER_H
 
+#include "fleet.h"
 #include "options.h"
-#include "output.h"
 
-enum host_failure { HOST_FAILED_LOOP = 0, HOST_FAILED_LISTEN, HOST_FAILED_WRITE };
+enum host_failure {
+	HOST_FAILED_LOOP = 0,
+	HOST_FAILED_LISTEN,
+	HOST_FAILED_CELLS, /* the mistakes were said already */
+	HOST_FAILED_CTL,
+	HOST_FAILED_METRICS,
+	HOST_FAILED_WRITE
+};
 
 /*
  * Listens and runs until SIGTERM, SIGINT, the end of the first connection with exit_on_close, or an
- * error. The summary is the last line. Returns 0 or -errno, and then what it was that failed.
+ * error. The ledger of each cell is its last line. Returns 0 or -errno, and then what it was that
+ * failed; *sums in either case.
  */
-CELLOS_MUST_CHECK int host_receive(const struct host_options *options, struct host_output *output,
+CELLOS_MUST_CHECK int host_receive(const struct host_options *options,
+				   struct host_handover *handover, struct host_sums *sums,
 				   enum host_failure *failed);
 
 #endif

@@ -65,7 +65,14 @@ CELLOS_MUST_CHECK int cellos_json_error(struct cellos_json_line *line,
  * Keys are our own constants and are not escaped.
  */
 void cellos_json_begin(struct cellos_json_line *line);
+/*
+ * The same without the brace, for a line that does not begin with one, and bytes as they are: what
+ * they make of the line is the caller's business.
+ */
+void cellos_json_mark(struct cellos_json_line *line);
+void cellos_json_put(struct cellos_json_line *line, const char *bytes, size_t length);
 void cellos_json_add_u64(struct cellos_json_line *line, const char *key, uint64_t value);
+void cellos_json_add_i64(struct cellos_json_line *line, const char *key, int64_t value);
 void cellos_json_add_text(struct cellos_json_line *line, const char *key, const char *text,
 			  size_t length);
 /* The same for a string that ends in NUL. */
@@ -76,8 +83,15 @@ void cellos_json_open(struct cellos_json_line *line, const char *key);
 void cellos_json_close(struct cellos_json_line *line);
 /* Closes the object and adds the newline. 0, or -ENOSPC and the line is gone. */
 CELLOS_MUST_CHECK int cellos_json_end(struct cellos_json_line *line);
+/* The newline alone, for a line whose braces are closed already. 0, or -ENOSPC as above. */
+CELLOS_MUST_CHECK int cellos_json_finish(struct cellos_json_line *line);
 
 /* Bytes of `value` in decimal, written at `out` (20 at most), no NUL. */
 size_t cellos_json_decimal(char *out, uint64_t value);
+
+/* The most that one byte of text takes. */
+#define CELLOS_JSON_ESCAPED_MAX 6
+/* The inside of a string, escaped, at `out` (CELLOS_JSON_ESCAPED_MAX * length at most); its end. */
+char *cellos_json_escape(char *out, const char *text, size_t length);
 
 #endif

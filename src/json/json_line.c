@@ -14,7 +14,6 @@
 #include <string.h>
 
 #define DECIMAL_MAX 20 /* 2^64 - 1 */
-#define ESCAPED_MAX 6  /* \u001f */
 
 static const char digit_pairs[] = "00010203040506070809101112131415161718192021222324"
 				  "25262728293031323334353637383940414243444546474849"
@@ -65,24 +64,24 @@ static size_t escape(char *out, unsigned char byte)
 	memcpy(out + 1, "u00", 3);
 	out[4] = hex[byte >> 4];
 	out[5] = hex[byte & 15];
-	return ESCAPED_MAX;
+	return CELLOS_JSON_ESCAPED_MAX;
 }
 
 /* ---- events: room is known ------------------------------------------------------------------ */
 
 #define LITERAL(at, text) (memcpy(at, text, sizeof(text) - 1), (at) + sizeof(text) - 1)
 
-static char *event_name(char *at, const char *name, size_t length)
+char *cellos_json_escape(char *out, const char *text, size_t length)
 {
 	for (size_t i = 0; i < length; i++) {
-		unsigned char byte = (unsigned char)name[i];
+		unsigned char byte = (unsigned char)text[i];
 
 		if (must_escape(byte))
-			at += escape(at, byte);
+			out += escape(out, byte);
 		else
-			*at++ = (char)byte;
+			*out++ = (char)byte;
 	}
-	return at;
+	return out;
 }
 
 int cellos_json_event(struct cellos_json_line *line, const struct cellos_probe_event *event)
@@ -104,7 +103,7 @@ int cellos_json_event(struct cellos_json_line *line, const struct cellos_probe_e
 	at = LITERAL(at, "\",\"guest_pid\":");
 	at += cellos_json_decimal(at, event->guest_pid);
 	at = LITERAL(at, ",\"guest_comm\":\"");
-	at = event_name(at, event->guest_comm, event->guest_comm_len);
+	at = cellos_json_escape(at, event->guest_comm, event->guest_comm_len);
 	at = LITERAL(at, "\",\"guest_monotonic_ns\":");
 	at += cellos_json_decimal(at, event->guest_monotonic_ns);
 	at = LITERAL(at, "}\n");
@@ -131,7 +130,7 @@ static void put(struct cellos_json_line *line, const char *bytes, size_t length)
 
 static void put_quoted(struct cellos_json_line *line, const char *text, size_t length)
 {
-	char escaped[ESCAPED_MAX];
+	char escaped[CELLOS_JSON_ESCAPED_MAX];
 	size_t from = 0;
 
 	put(line, "\"", 1);
@@ -157,11 +156,21 @@ static void put_key(struct cellos_json_line *line, const char *key)
 	put(line, "\":", 2);
 }
 
-void cellos_json_begin(struct cellos_json_line *line)
+void cellos_json_mark(struct cellos_json_line *line)
 {
 	line->start = line->length;
 	line->overflow = false;
+}
+
+void cellos_json_begin(struct cellos_json_line *line)
+{
+	cellos_json_mark(line);
 	put(line, "{", 1);
+}
+
+void cellos_json_put(struct cellos_json_line *line, const char *bytes, size_t length)
+{
+	put(line, bytes, length);
 }
 
 void cellos_json_add_u64(struct cellos_json_line *line, const char *key, uint64_t value)
@@ -170,6 +179,19 @@ void cellos_json_add_u64(struct cellos_json_line *line, const char *key, uint64_
 
 	put_key(line, key);
 	put(line, digits, cellos_json_decimal(digits, value));
+}
+
+void cellos_json_add_i64(struct cellos_json_line *line, const char *key, int64_t value)
+{
+	char digits[1 + DECIMAL_MAX];
+	size_t sign = value < 0;
+
+	digits[0] = '-';
+	/* Negated as unsigned: -2^63 has no positive twin. */
+	put_key(line, key);
+	put(line, digits,
+	    sign + cellos_json_decimal(digits + sign,
+				       value < 0 ? -(uint64_t)value : (uint64_t)value));
 }
 
 void cellos_json_add_text(struct cellos_json_line *line, const char *key, const char *text,
@@ -203,7 +225,13 @@ void cellos_json_close(struct cellos_json_line *line)
 
 int cellos_json_end(struct cellos_json_line *line)
 {
-	put(line, "}\n", 2);
+	put(line, "}", 1);
+	return cellos_json_finish(line);
+}
+
+int cellos_json_finish(struct cellos_json_line *line)
+{
+	put(line, "\n", 1);
 	if (line->overflow) {
 		line->length = line->start;
 		line->overflow = false;

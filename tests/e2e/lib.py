@@ -112,7 +112,7 @@ class Receiver:
         self.process.send_signal(signal.SIGCONT)
 
     def stop(self):
-        """Orderly end; the summary, which must be the last line."""
+        """Orderly end; the cell's ledger, which must be the last line and add up."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(PATIENCE)
@@ -120,7 +120,8 @@ class Receiver:
         lines = self.out.snapshot()
         error = self.process.stderr.read().decode()
         assert code == 0, f"receiver exited {code}: {error}"
-        assert lines and lines[-1].get("report") == "summary", f"no summary: {lines[-3:]}"
+        assert lines and lines[-1].get("report") == "ledger", f"no ledger: {lines[-3:]}"
+        assert lines[-1]["unsettled"] == 0, f"the ledger does not add up: {lines[-1]}"
         return lines[-1]
 
     def kill(self):

@@ -3,41 +3,56 @@
 
 /*
  * From bytes to lines: the same stream in every cut gives the same lines; what a guest can make of
- * one read fits the room that is kept for it.
+ * one frame fits the room that is kept for it, and the rest waits.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "input.h"
 #include "output.h"
-#include "report.h"
 
-static void write_report(void *context, const struct host_report *report)
-{
-	cr_assert_eq(host_report_write(context, report), 0);
-}
+static const struct host_stamp stamp = {.cell_id = "c", .run_id = "r"};
 
 struct bench {
 	struct host_account account;
 	struct host_input input;
+	struct host_formatter *formatter;
 	struct cellos_json_line line;
 	char *memory;
 };
 
+static void write_report(void *context, const struct host_report *report)
+{
+	struct bench *b = context;
+	const struct host_place place = {.incarnation = b->account.incarnation,
+					 .epoch = b->account.connection.epoch,
+					 .sequence = b->account.reports};
+
+	cr_assert_eq(host_format_report(b->formatter, &b->line, report, &place), 0);
+}
+
+/* Room for a frame is asked for as the receiver does. */
+#define ROOM 32768
+
 static void set_up(struct bench *b, size_t capacity)
 {
+	memset(b, 0, sizeof(*b));
 	b->memory = malloc(capacity);
-	cr_assert_not_null(b->memory);
+	b->formatter = host_formatter_new(HOST_FORMAT_RAW, &stamp, false);
+	cr_assert(b->memory != NULL && b->formatter != NULL);
 	cellos_json_init(&b->line, b->memory, capacity);
-	host_account_init(&b->account, write_report, &b->line);
+	host_account_init(&b->account, write_report, b);
 	host_account_connected(&b->account);
-	host_input_init(&b->input, &b->account, &b->line);
+	host_input_init(&b->input, &b->account, b->formatter, &b->line, ROOM);
+}
+
+static void tear_down(struct bench *b)
+{
+	host_formatter_free(b->formatter);
+	free(b->memory);
 }
 
 struct stream {
@@ -82,28 +97,42 @@ static struct stream sample(void)
 	return s;
 }
 
-static const char sample_lines[] =
-	"{\"report\":\"heartbeat\",\"epoch\":1,\"sent\":0}\n"
-	"{\"content_version\":256,\"probe_source\":\"process.spawned\",\"guest_pid\":77,"
-	"\"guest_comm\":\"sh\",\"guest_monotonic_ns\":0}\n"
-	"{\"content_version\":256,\"probe_source\":\"fs.inotify_fired\",\"guest_pid\":9,"
-	"\"guest_comm\":\"\xc3\xa4\\\"\\\\\\n\",\"guest_monotonic_ns\":0}\n"
-	"{\"report\":\"dropped\",\"lane\":\"fs\",\"reason\":\"q\",\"count\":3}\n"
-	"{\"report\":\"goodbye\",\"sent\":4}\n"
-	"{\"report\":\"bad_frame\",\"error\":\"UnexpectedEof\",\"count\":1}\n"
-	"{\"report\":\"bad_frame\",\"error\":\"NotMap5\",\"count\":1}\n"
-	"{\"report\":\"summary\",\"frames\":4,\"events\":2,\"epochs\":1,\"lost_in_flight\":0,"
-	"\"bad\":{\"UnexpectedEof\":1,\"NotMap5\":1},\"bad_reports\":0,\"contested\":0,"
-	"\"dropped\":{\"fq\":3}}\n";
+#define STAMPS(epoch) ",\"cell_id\":\"c\",\"run_id\":\"r\",\"incarnation\":1,\"epoch\":" epoch
+#define AT ",\"host_received_at\":\"1970-01-01T00:00:00.000000000Z\"}\n"
+#define EVENT(source, pid, comm, seq)                                                              \
+	"{\"content_version\":256,\"probe_source\":\"" source "\",\"guest_pid\":" pid              \
+	",\"guest_comm\":\"" comm "\",\"guest_monotonic_ns\":0" STAMPS("1") ",\"seq\":" seq AT
+#define REPORT(name, type, members, seq)                                                           \
+	"{\"report\":\"" name "\",\"type\":\"cell.observability.guest." type                       \
+	"\"" members STAMPS("1") ",\"report_seq\":" seq AT
 
-static void expect(struct bench *b, const char *lines, const char *what, size_t at)
+static const char sample_lines[] = REPORT("heartbeat", "telemetry.heartbeat", ",\"sent\":0",
+					  "1") EVENT("process.spawned", "77", "sh", "1")
+	EVENT("fs.inotify_fired", "9", "\xc3\xa4\\\"\\\\\\n", "2") REPORT(
+		"dropped", "telemetry.dropped",
+		",\"lane\":\"fs\",\"reason\":\"q\",\"since_last\":3,\"count\":3,\"first_seq\":0,"
+		"\"last_seq\":2",
+		"2");
+
+/* The goodbye and what is told at the end follow; account's own tests have their numbers. */
+static void expect(struct bench *b, const char *lines, const struct host_totals *totals,
+		   const char *what, size_t at)
 {
+	size_t length = strlen(lines);
+
 	host_account_disconnected(&b->account);
-	cr_assert_eq(host_summary_write(&b->line, &b->account.totals), 0);
-	cr_assert(b->line.length == strlen(lines) && memcmp(b->memory, lines, b->line.length) == 0,
+	cr_assert(b->line.length >= length && memcmp(b->memory, lines, length) == 0,
 		  "%s %zu:\n%.*s\nnot\n%s", what, at, (int)b->line.length, b->memory, lines);
-	free(b->memory);
+	cr_assert_eq(memcmp(&b->account.totals, totals, sizeof(*totals)), 0, "%s %zu", what, at);
+	tear_down(b);
 }
+
+static const struct host_totals sample_totals = {
+	.frames = 4,
+	.events = 2,
+	.epochs = 1,
+	.bad = {[CELLOS_WIRE_NOT_MAP5] = 1, [CELLOS_WIRE_UNEXPECTED_EOF] = 1},
+	.dropped = {[CELLOS_LANE_FS] = {[CELLOS_DROP_QUEUE_FULL] = 3}}};
 
 Test(input, every_cut_in_two_gives_the_same_lines)
 {
@@ -115,7 +144,8 @@ Test(input, every_cut_in_two_gives_the_same_lines)
 		set_up(&b, 1 << 16);
 		cr_assert_eq(host_input_feed(&b.input, s.bytes, cut), 0);
 		cr_assert_eq(host_input_feed(&b.input, s.bytes + cut, s.length - cut), 0);
-		expect(&b, sample_lines, "cut at", cut);
+		cr_assert_eq(b.input.events, 2);
+		expect(&b, sample_lines, &sample_totals, "cut at", cut);
 	}
 }
 
@@ -134,12 +164,13 @@ Test(input, pieces_of_every_size_give_the_same_lines)
 				host_input_feed(&b.input, s.bytes + at, left < size ? left : size),
 				0);
 		}
-		expect(&b, sample_lines, "pieces of", size);
+		expect(&b, sample_lines, &sample_totals, "pieces of", size);
 	}
 }
 
 Test(input, cut_frame_at_the_end_is_neither_event_nor_error)
 {
+	static const struct host_totals none;
 	struct stream s = {.length = 0};
 	struct bench b;
 
@@ -147,11 +178,7 @@ Test(input, cut_frame_at_the_end_is_neither_event_nor_error)
 	for (size_t length = 0; length < s.length; length++) {
 		set_up(&b, 1 << 16);
 		cr_assert_eq(host_input_feed(&b.input, s.bytes, length), 0);
-		expect(&b,
-		       "{\"report\":\"summary\",\"frames\":0,\"events\":0,\"epochs\":0,"
-		       "\"lost_in_flight\":0,\"bad\":{},\"bad_reports\":0,\"contested\":0,"
-		       "\"dropped\":{}}\n",
-		       "length", length);
+		expect(&b, "", &none, "length", length);
 	}
 }
 
@@ -167,34 +194,54 @@ Test(input, lost_framing_is_counted_once_and_nothing_after_it_is_read)
 	cr_assert_eq(host_input_feed(&b.input, s.bytes, s.length), -EPROTO);
 	cr_assert_eq(b.account.totals.bad[CELLOS_WIRE_FRAME_TOO_LARGE], 1);
 	cr_assert_eq(b.account.totals.frames, 0);
-	free(b.memory);
+	tear_down(&b);
 }
 
-/* The fattest that a guest can make of one read must fit the room that is kept for it. */
-static void fill_a_read(unsigned source, const char *const comms[2], const uint32_t pids[2])
+/* Frames are taken one by one as room is made, and nothing is taken twice or left out. */
+Test(input, without_room_the_rest_waits)
 {
-	static uint8_t bytes[HOST_READ_BYTES + CELLOS_ENCODED_FRAME_MAX_BYTES];
+	struct stream s = sample();
+	struct bench b, whole;
+	size_t fed = 0;
+	int status;
+
+	set_up(&whole, 2 * ROOM);
+	cr_assert_eq(host_input_feed(&whole.input, s.bytes, s.length), 0);
+	/* Room for one frame's lines at a time: the line is emptied between. */
+	set_up(&b, ROOM);
+	for (status = host_input_feed(&b.input, s.bytes, s.length); status == -ENOBUFS;
+	     status = host_input_resume(&b.input)) {
+		cr_assert_gt(b.line.length, 0, "no room although the line is empty");
+		cr_assert_eq(memcmp(b.memory, whole.memory + fed, b.line.length), 0);
+		fed += b.line.length;
+		b.line.length = 0;
+	}
+	cr_assert_eq(status, 0);
+	cr_assert_eq(fed + b.line.length, whole.line.length);
+	cr_assert_eq(memcmp(&b.account.totals, &whole.account.totals, sizeof(struct host_totals)),
+		     0);
+	tear_down(&b);
+	tear_down(&whole);
+}
+
+/* The fattest that a guest can make of a frame fits the room, whatever stands before it. */
+static void fill(unsigned source, const char *const comms[2], const uint32_t pids[2])
+{
 	struct stream one = {.length = 0};
-	size_t length = 0;
 	struct bench b;
 
-	set_up(&b, HOST_OUTPUT_ROOM_BYTES);
-	for (unsigned i = 0; length < HOST_READ_BYTES; i++) {
+	set_up(&b, ROOM + 1);
+	for (unsigned i = 0; i < 2000; i++) {
 		one.length = 0;
 		add_frame(&one, source, pids[i % 2], comms[i % 2]);
-		if (length + one.length > sizeof(bytes))
-			break;
-		memcpy(bytes + length, one.bytes, one.length);
-		length += one.length;
+		b.line.length = i % 2; /* write_report asserts that each report fits */
+		cr_assert_eq(host_input_feed(&b.input, one.bytes, one.length), 0);
 	}
-	/* write_report asserts that each report fits; a short event would say -ENOSPC */
-	cr_assert_eq(host_input_feed(&b.input, bytes, length), 0);
-	host_account_disconnected(&b.account);
-	cr_assert_eq(host_summary_write(&b.line, &b.account.totals), 0);
-	free(b.memory);
+	cr_assert_eq(b.account.totals.lost_in_host, 0, "an event did not fit");
+	tear_down(&b);
 }
 
-Test(input, one_read_always_fits_the_output)
+Test(input, one_frame_always_fits_the_room)
 {
 	const char *const fat[] = {"\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1",
 				   "\1\2\3\4\5\6\7\1\2\3\4\5\6\7\1\2"};
@@ -203,120 +250,38 @@ Test(input, one_read_always_fits_the_output)
 	const char *const bad[] = {"", "\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1"};
 	const uint32_t same[] = {1, 1}, two[] = {1, 2};
 
-	fill_a_read(CELLOS_SOURCE_PROCESS_EXITED, fat, same);
-	fill_a_read(BEAT, beats, two);
-	fill_a_read(BEAT, beats, same);
-	fill_a_read(ROW, rows, two);
-	fill_a_read(ROW, bad, two);
+	fill(CELLOS_SOURCE_PROCESS_EXITED, fat, same);
+	fill(BEAT, beats, two);
+	fill(BEAT, beats, same);
+	fill(ROW, rows, two);
+	fill(ROW, bad, two);
 }
 
-Test(input, line_without_room_is_said_and_the_account_goes_on)
+Test(input, without_an_output_events_are_lost_and_counted)
 {
 	struct stream s = sample();
 	struct bench b;
 
-	set_up(&b, 600); /* reports, and no event */
-	cr_assert_eq(host_input_feed(&b.input, s.bytes, s.length), -ENOSPC);
+	set_up(&b, 2 * ROOM);
+	b.input.discard = true;
+	cr_assert_eq(host_input_feed(&b.input, s.bytes, s.length), 0);
 	cr_assert_eq(b.account.totals.frames, 4);
-	free(b.memory);
+	cr_assert_eq(b.account.totals.lost_in_host, 2);
+	cr_assert_eq(b.input.events, 0);
+	tear_down(&b);
 }
 
-Test(input, reads_from_a_descriptor)
+Test(input, a_refused_cell_is_counted_and_not_passed_on)
 {
 	struct stream s = sample();
-	uint8_t buffer[100];
-	size_t sum = 0;
 	struct bench b;
-	ssize_t n;
-	int p[2];
 
-	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, p), 0);
-	set_up(&b, 1 << 16);
-	cr_assert_eq(host_input_read(&b.input, p[0], buffer, sizeof(buffer)), -EAGAIN);
-	cr_assert_eq(write(p[1], s.bytes, s.length), (ssize_t)s.length);
-	while ((n = host_input_read(&b.input, p[0], buffer, sizeof(buffer))) > 0)
-		sum += (size_t)n;
-	cr_assert_eq(n, -EAGAIN);
-	cr_assert_eq(sum, s.length);
-	cr_assert_eq(write(p[1], "\xff\xff\xff\xff", 4), 4);
-	cr_assert_eq(host_input_read(&b.input, p[0], buffer, sizeof(buffer)), -EPROTO);
-	close(p[1]);
-	cr_assert_eq(host_input_read(&b.input, p[0], buffer, sizeof(buffer)), 0);
-	close(p[0]);
-	free(b.memory);
-}
-
-/* ---- reports -------------------------------------------------------------------------------- */
-
-Test(report, every_kind)
-{
-	static const struct cellos_probe_event bad = {
-		.probe_source = ROW, .guest_comm_len = 3, .guest_comm = "p\"q"};
-	static const struct {
-		struct host_report report;
-		const char *line;
-	} table[] = {
-		{{.kind = HOST_REPORT_HEARTBEAT, .epoch = 1, .count = 12},
-		 "{\"report\":\"heartbeat\",\"epoch\":1,\"sent\":12}\n"},
-		{{.kind = HOST_REPORT_DROPPED, .count = 12},
-		 "{\"report\":\"dropped\",\"lane\":\"proc\",\"reason\":\"q\",\"count\":12}\n"},
-		{{.kind = HOST_REPORT_DROPPED,
-		  .lane = 3,
-		  .reason = 4,
-		  .count = 1,
-		  .baseline = true},
-		 "{\"report\":\"dropped\",\"lane\":\"net\",\"reason\":\"x\",\"count\":1,"
-		 "\"baseline\":true}\n"},
-		{{.kind = HOST_REPORT_LOST_IN_FLIGHT, .epoch = 2, .count = 7},
-		 "{\"report\":\"lost_in_flight\",\"epoch\":2,\"count\":7}\n"},
-		{{.kind = HOST_REPORT_BAD_FRAME, .error = CELLOS_WIRE_NOT_MAP5, .count = 3},
-		 "{\"report\":\"bad_frame\",\"error\":\"NotMap5\",\"count\":3}\n"},
-		{{.kind = HOST_REPORT_BAD_REPORT, .count = 2, .event = &bad},
-		 "{\"report\":\"bad_report\",\"probe_source\":"
-		 "\"cell.observability.guest.telemetry.dropped\",\"guest_comm\":\"p\\\"q\","
-		 "\"count\":2}\n"},
-		{{.kind = HOST_REPORT_GOODBYE, .count = UINT64_MAX},
-		 "{\"report\":\"goodbye\",\"sent\":18446744073709551615}\n"},
-		{{.kind = HOST_REPORT_ENDED_WITHOUT_GOODBYE, .count = 12},
-		 "{\"report\":\"ended_without_goodbye\",\"complete_up_to\":12}\n"},
-		{{.kind = HOST_REPORT_AGENT_RESTARTED}, "{\"report\":\"agent_restarted\"}\n"},
-		{{.kind = HOST_REPORT_CONTESTED, .count = 1},
-		 "{\"report\":\"contested\",\"count\":1}\n"},
-		{{.kind = HOST_REPORT_JOINED, .count = 5}, "{\"report\":\"joined\",\"sent\":5}\n"},
-	};
-	bool seen[HOST_REPORT_KIND_COUNT] = {false};
-
-	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
-		char memory[HOST_REPORT_MAX_BYTES];
-		struct cellos_json_line line;
-
-		cellos_json_init(&line, memory, sizeof(memory));
-		cr_assert_eq(host_report_write(&line, &table[i].report), 0);
-		cr_assert_eq(line.length, strlen(table[i].line));
-		cr_assert_eq(memcmp(memory, table[i].line, line.length), 0, "%.*s not %s",
-			     (int)line.length, memory, table[i].line);
-		seen[table[i].report.kind] = true;
-	}
-	for (unsigned kind = 0; kind < HOST_REPORT_KIND_COUNT; kind++)
-		cr_assert(seen[kind], "kind %u is not in the table", kind);
-}
-
-Test(report, the_longest_fit_what_the_header_says)
-{
-	char memory[HOST_SUMMARY_MAX_BYTES];
-	struct cellos_json_line line;
-	struct host_totals totals;
-	struct cellos_probe_event event = {.probe_source = ROW, .guest_comm_len = 64};
-	struct host_report report = {
-		.kind = HOST_REPORT_BAD_REPORT, .count = UINT64_MAX, .event = &event};
-
-	memset(&totals, 0xff, sizeof(totals));
-	cellos_json_init(&line, memory, HOST_SUMMARY_MAX_BYTES);
-	cr_assert_eq(host_summary_write(&line, &totals), 0);
-	memset(event.guest_comm, 1, 64);
-	cellos_json_init(&line, memory, HOST_REPORT_MAX_BYTES);
-	cr_assert_eq(host_report_write(&line, &report), 0);
-	cellos_json_init(&line, memory, 10);
-	cr_assert_eq(host_report_write(&line, &report), -ENOSPC);
-	cr_assert_eq(line.length, 0);
+	set_up(&b, 2 * ROOM);
+	host_account_refuse_cell(&b.account, "egress_rules[0]");
+	cr_assert_eq(host_input_feed(&b.input, s.bytes, s.length), 0);
+	cr_assert_eq(b.account.totals.frames, 4);
+	cr_assert_eq(b.account.totals.refused, 2);
+	cr_assert_eq(b.input.events, 0);
+	cr_assert_null(memmem(b.memory, b.line.length, "process.spawned", 15));
+	tear_down(&b);
 }

@@ -11,7 +11,10 @@
 
 #include "options.h"
 
-#define MAX_ARGS 12
+#define MAX_ARGS 40
+
+#define X16 "xxxxxxxxxxxxxxxx"
+#define X64 X16 X16 X16 X16
 
 /* Splits at '|', so that an argument may be empty. */
 static int parse(struct host_options *options, const char *text)
@@ -39,9 +42,7 @@ Test(options, all_of_them)
 	cr_assert_eq(o.action, HOST_RUN);
 	cr_assert_str_eq(o.listen.path, "/run/vm_9001");
 	cr_assert_str_eq(o.output, "/tmp/o");
-	cr_assert(o.owner.set);
-	cr_assert_eq(o.owner.uid, 1000);
-	cr_assert_eq(o.owner.gid, 2000);
+	cr_assert_str_eq(o.cell.owner, "1000:2000");
 	cr_assert(o.exit_on_close);
 	cr_assert(o.verbose);
 }
@@ -52,9 +53,49 @@ Test(options, defaults)
 
 	cr_assert_eq(parse(&o, "--listen=unix:/x"), 0);
 	cr_assert_null(o.output);
-	cr_assert_not(o.owner.set);
+	cr_assert_null(o.cell.owner);
 	cr_assert_not(o.exit_on_close);
 	cr_assert_not(o.verbose);
+}
+
+Test(options, of_cells_and_outputs)
+{
+	struct host_options o;
+
+	cr_assert_eq(parse(&o, "--listen|unix:/x|--cell-id|" X64 "|--run-id|A-z_0|--spec-signature-"
+			       "hash|sha256:00|--adg|a|--declared|d|--authorized|e|--policy|report|"
+			       "--silence-window|86400|--format|ocsf|--state|s|--ctl|unix:/c|"
+			       "--metrics|127.0.0.1:9|--sink|nats://h:4222|--stream|S|--spool|p|"
+			       "--spool-bytes|4194304|--duplicate-window|60"),
+		     0, "%s", o.message);
+	cr_assert_str_eq(o.cell.id, X64);
+	cr_assert_str_eq(o.cell.run, "A-z_0");
+	cr_assert_str_eq(o.cell.hash, "sha256:00");
+	cr_assert_str_eq(o.cell.policy, "report");
+	cr_assert_eq(o.cell.silence_s, 86400);
+	cr_assert_eq(o.format, HOST_FORMAT_OCSF);
+	cr_assert_str_eq(o.ctl.path, "/c");
+	cr_assert_str_eq(o.metrics, "127.0.0.1:9");
+	cr_assert_str_eq(o.sink.url, "nats://h:4222");
+	cr_assert_eq(o.sink.spool_bytes, 4194304);
+	cr_assert_eq(o.sink.duplicate_window_s, 60);
+	cr_assert_eq(parse(&o, "--cells|cells.json"), 0);
+	cr_assert_str_eq(o.cells, "cells.json");
+}
+
+Test(options, commands)
+{
+	struct host_options o;
+
+	cr_assert_eq(parse(&o, "ctl|--ctl|unix:/c|remove|x"), 0);
+	cr_assert_eq(o.action, HOST_CTL);
+	cr_assert_eq(o.command_count, 2);
+	cr_assert_str_eq(o.command[0], "remove");
+	cr_assert_str_eq(o.command[1], "x");
+	cr_assert_eq(parse(&o, "ctl|list|--ctl|unix:/c"), 0);
+	cr_assert_str_eq(o.command[0], "list");
+	cr_assert_eq(parse(&o, "ctl|--help"), 0);
+	cr_assert_eq(o.action, HOST_SHOW_HELP);
 }
 
 Test(options, help_and_version_come_before_what_is_missing)
@@ -71,9 +112,33 @@ Test(options, help_and_version_come_before_what_is_missing)
 
 Test(options, help_names_every_option)
 {
-	static const char *const names[] = {
-		"--listen", "--output",  "--socket-owner", "--exit-on-close", "--verbose",
-		"--help",   "--version", "unix:",          "firecracker:",    "vsock:"};
+	static const char *const names[] = {"--listen",
+					    "--output",
+					    "--socket-owner",
+					    "--exit-on-close",
+					    "--verbose",
+					    "--help",
+					    "--version",
+					    "unix:",
+					    "firecracker:",
+					    "vsock:",
+					    "--cell-id",
+					    "--run-id",
+					    "--spec-signature-hash",
+					    "--adg",
+					    "--declared",
+					    "--authorized",
+					    "--policy",
+					    "--silence-window",
+					    "--cells",
+					    "--ctl",
+					    "--format",
+					    "--state",
+					    "--sink",
+					    "--stream",
+					    "--spool",
+					    "--spool-bytes",
+					    "--duplicate-window"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		cr_assert_not_null(strstr(host_options_help, names[i]), "%s", names[i]);
@@ -104,6 +169,50 @@ Test(options, bad_ones)
 		{"--verbose=1", "cannot read option '--verbose=1': it takes no value"},
 		{"--listen|vsock:9001|--socket-owner|1:1",
 		 "cannot read --socket-owner 'UID:GID': a vsock has no file to own"},
+		{"--cell-id|", "cannot read --cell-id '': it is empty"},
+		{"--cell-id|a b",
+		 "cannot read --cell-id 'a b': only A-Z, a-z, 0-9, '_' and '-' may stand in it"},
+		{"--run-id|a/b",
+		 "cannot read --run-id 'a/b': only A-Z, a-z, 0-9, '_' and '-' may stand in it"},
+		{"--run-id|" X64 "x",
+		 "cannot read --run-id '" X64 "x': it is longer than 64 characters"},
+		{"--spec-signature-hash|a\"b",
+		 "cannot read --spec-signature-hash 'a\"b': only printable ASCII but '\"' and '\\' "
+		 "may stand in it"},
+		{"--spec-signature-hash|\xc3\xa4",
+		 "cannot read --spec-signature-hash '\xc3\xa4': only printable ASCII but '\"' and "
+		 "'\\' may stand in it"},
+		{"--format|json", "cannot read --format 'json': neither raw, cloudevents nor ocsf"},
+		{"--silence-window|0",
+		 "cannot read --silence-window '0': not a number from 1 to 86400"},
+		{"--silence-window|1s",
+		 "cannot read --silence-window '1s': not a number from 1 to 86400"},
+		{"--silence-window|99999999999999999999999",
+		 "cannot read --silence-window '99999999999999999999999': not a number from 1 to "
+		 "86400"},
+		{"--policy|maybe", "cannot read --policy 'maybe': neither enforce nor report"},
+		{"--ctl|/x", "cannot read --ctl '/x': an address is unix:PATH"},
+		{"--sink|localhost:4222",
+		 "cannot read --sink 'localhost:4222': an address is nats://HOST:PORT"},
+		{"--stream|a.b", "cannot read --stream 'a.b': only A-Z, a-z, 0-9, '_' and '-' may "
+				 "stand in it"},
+		{"--listen|unix:/a|--declared|x",
+		 "cannot start: --declared and --authorized go together"},
+		{"--cells|x|--cell-id|y",
+		 "cannot start: --cells has all cells: no option of one cell goes with it"},
+		{"--cells|x|--listen|unix:/a",
+		 "cannot start: --cells has all cells: no option of one cell goes with it"},
+		{"--listen|unix:/a|--spool|x", "cannot start: --stream and --spool are for --sink"},
+		{"--listen|unix:/a|--sink|nats://h:1|--stream|s|--spool|x",
+		 "cannot start: --sink needs --stream, --spool and --state"},
+		{"--listen|unix:/a|--sink|nats://h:1|--output|o",
+		 "cannot start: --output and --sink: events go to one of them"},
+		{"ctl|list", "cannot start: ctl needs --ctl unix:PATH"},
+		{"ctl|--ctl|unix:/c", "cannot read command '': it is list, add JSON or remove ID"},
+		{"ctl|--ctl|unix:/c|add", "cannot read command 'add': it is list, add JSON or "
+					  "remove ID"},
+		{"ctl|--ctl|unix:/c|list|x",
+		 "cannot read command 'list': it is list, add JSON or remove ID"},
 	};
 
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
@@ -145,8 +254,11 @@ Test(options, owners)
 	struct host_options o;
 
 	cr_assert_eq(parse(&o, "--listen|unix:/x|--socket-owner|0:4294967294"), 0);
-	cr_assert_eq(o.owner.uid, 0);
-	cr_assert_eq(o.owner.gid, 4294967294u);
+	struct cellos_socket_owner owner;
+
+	cr_assert(host_owner_parse(o.cell.owner, &owner));
+	cr_assert_eq(owner.uid, 0);
+	cr_assert_eq(owner.gid, 4294967294u);
 }
 
 Test(options, long_nonsense_is_cut_and_the_reason_kept)

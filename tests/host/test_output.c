@@ -169,19 +169,53 @@ Test(output, files_that_cannot_be_had)
 	}
 }
 
-Test(output, full_disk_is_final)
+Test(output, full_disk_is_not_final)
 {
 	struct host_output o;
+	int full, kept;
 
 	cr_assert_eq(host_output_init(&o, "/dev/full"), 0);
 	cr_assert_eq(host_output_flush(&o), 0);
 	add_line(&o, 1);
 	cr_assert_eq(host_output_flush(&o), -ENOSPC);
-	cr_assert_eq(o.error, ENOSPC);
-	o.line.length = 0;
-	cr_assert_eq(host_output_flush(&o), -ENOSPC, "the error stays");
+	cr_assert_eq(o.error, 0);
 	cr_assert_eq(host_output_finish(&o, 1000), -ENOSPC);
+	cr_assert_gt(o.line.length, 0, "what was not written is kept");
+	/* Room again: the same descriptor leads somewhere else. */
+	full = open("/dev/null", O_WRONLY);
+	kept = o.fd;
+	cr_assert_eq(dup2(full, kept), kept);
+	cr_assert_eq(host_output_flush(&o), 0);
+	cr_assert_eq(o.line.length, 0);
+	close(full);
 	host_output_destroy(&o);
+}
+
+/* What a receiver that was killed in the middle of a write leaves. */
+Test(output, cut_line_is_ended_and_a_whole_one_left_alone)
+{
+	static const struct {
+		const char *before, *after;
+	} table[] = {{"", "{\"number\":7}\n"},
+		     {"{\"a\":1}\n", "{\"a\":1}\n{\"number\":7}\n"},
+		     {"{\"a\":1}\n{\"b", "{\"a\":1}\n{\"b\n{\"number\":7}\n"}};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		char path[] = "/tmp/cellos-output-XXXXXX", back[128] = {0};
+		int fd = mkstemp(path);
+		struct host_output o;
+
+		cr_assert_eq(write(fd, table[i].before, strlen(table[i].before)),
+			     (ssize_t)strlen(table[i].before));
+		cr_assert_eq(host_output_init(&o, path), 0);
+		add_line(&o, 7);
+		cr_assert_eq(host_output_finish(&o, 0), 0);
+		host_output_destroy(&o);
+		cr_assert_gt(pread(fd, back, sizeof(back) - 1, 0), 0);
+		cr_assert_str_eq(back, table[i].after);
+		close(fd);
+		unlink(path);
+	}
 }
 
 Test(output, reader_that_leaves_is_final)

@@ -24,8 +24,9 @@ SEES = {
     "transport": ({"event", "transport"}, set()),  # event: for export.h alone
     "probes": ({"event", "queue", "probes"}, set()),
     "agent": ({"event", "wire", "queue", "transport", "probes"}, set()),
+    "admission": ({"event", "admission"}, set()),
     "json": ({"event", "wire"}, set()),
-    "host": ({"event", "wire", "transport"}, {"json"}),
+    "host": ({"event", "wire", "transport", "admission"}, {"json"}),
     "cli": ({"event", "wire"}, {"json"}),
 }
 

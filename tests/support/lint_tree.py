@@ -34,15 +34,24 @@ FLOW = {
         "cellos/transport.h",
         "cellos/probe.h",
     },
+    "admission": {"cellos/admission.h", "cellos/declaration.h"},
     "json": {"cellos/event.h", "cellos/wire.h"},
-    "host": {"cellos/event.h", "cellos/wire.h", "cellos/transport.h", "cellos_json_line.h"},
-    "cli": {"cellos/event.h", "cellos/wire.h", "cellos_json_line.h"},
+    "host": {
+        "cellos/event.h",
+        "cellos/wire.h",
+        "cellos/transport.h",
+        "cellos/admission.h",
+        "cellos/declaration.h",
+        "cellos_json_line.h",
+        "cellos_json_strict.h",
+    },
+    "cli": {"cellos/event.h", "cellos/wire.h", "cellos_json_line.h", "cellos_json_strict.h"},
 }
 EVERYWHERE = {"cellos/export.h"}
 # Libraries -> the one folder that knows them; the guest's folders know libc alone.
 LIBRARIES = {
     r"urcu[./]|urcu-": {"queue"},
-    r"json-c/": {"cli"},
+    r"json-c/": {"cli", "host"},
     r"uv\.h|uv/": {"host"},
     r"sanitizer/": {"queue"},
 }
@@ -138,6 +147,10 @@ class Lint:
     def file(self, path):
         raw = path.read_bytes()
         self.seen += 1
+        if path.suffix == ".png":
+            if not raw.startswith(b"\x89PNG\r\n\x1a\n"):
+                self.say(path, 1, "is not the picture that its name says")
+            return
         try:
             lines = raw.decode("utf-8").split("\n")
         except UnicodeDecodeError:

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <cellos/admission.h>
 #include <cellos/declaration.h>
 #include <cellos/event.h>
 #include <cellos/queue.h>
@@ -76,6 +77,23 @@ static int read_addresses(void)
 	return 0;
 }
 
+/* A guest that declares a name which nobody authorized. */
+static int refuse_a_guest(void)
+{
+	struct cellos_guest_telemetry_declaration declared, authorized;
+	const char *const names[1] = {"example.com"};
+
+	memset(&declared, 0, sizeof(declared));
+	memset(&authorized, 0, sizeof(authorized));
+	if (cellos_declaration_validate(&declared, &authorized, NULL, NULL) != 0)
+		return fail("have an empty declaration accepted");
+	declared.declared_surface.dns_queries = names;
+	declared.declared_surface.dns_query_count = 1;
+	if (cellos_declaration_validate(&declared, &authorized, NULL, NULL) != 1)
+		return fail("have a bad declaration refused");
+	return 0;
+}
+
 int main(void)
 {
 	struct cellos_raw_event raw;
@@ -96,6 +114,8 @@ int main(void)
 	}
 	if (result == 0)
 		result = read_addresses();
+	if (result == 0)
+		result = refuse_a_guest();
 	if (result == 0)
 		printf("one event there and back\n");
 	return result;

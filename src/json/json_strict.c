@@ -4,12 +4,25 @@
 /*
  * json-c is lenient where a translator must not be: strings in single quotes, control characters
  * inside of strings, integers beyond 64 bits (clamped), half a surrogate pair (replaced), a key
- * given twice (the last one wins). This looks over a line for those five before json-c reads it;
- * whether the line is JSON at all remains json-c's to say. Pure.
+ * given twice (the last one wins), NaN, Infinity, -01 and "1.". This looks over a text for those
+ * before json-c reads it; whether the line is JSON at all remains json-c's to say. Pure.
  */
-#include "commands.h"
+#include "cellos_json_strict.h"
 
+#include <stdbool.h>
 #include <string.h>
+
+/* 0..15, or -1. */
+static int hex_digit(char digit)
+{
+	if (digit >= '0' && digit <= '9')
+		return digit - '0';
+	if (digit >= 'a' && digit <= 'f')
+		return digit - 'a' + 10;
+	if (digit >= 'A' && digit <= 'F')
+		return digit - 'A' + 10;
+	return -1;
+}
 
 struct scan {
 	const char *at;
@@ -64,33 +77,61 @@ static const char *scan_string(struct scan *scan)
 	return why;
 }
 
-static const char *scan_digits(struct scan *scan)
+static size_t skip_digits(struct scan *scan)
 {
-	static const char max[] = "18446744073709551615";
 	const char *first = scan->at;
-	size_t length;
 
 	while (scan->at < scan->end && *scan->at >= '0' && *scan->at <= '9')
 		scan->at++;
-	length = (size_t)(scan->at - first);
-	if (length < sizeof(max) - 1)
-		return NULL;
-	if (length == sizeof(max) - 1 && memcmp(first, max, length) <= 0)
-		return NULL;
-	return "a number over 2^64 - 1";
+	return (size_t)(scan->at - first);
 }
 
-const char *json_strict(const char *text, size_t length, size_t *members)
+static bool skip_one_of(struct scan *scan, const char *set)
+{
+	if (scan->at == scan->end || *scan->at == '\0' || strchr(set, *scan->at) == NULL)
+		return false;
+	scan->at++;
+	return true;
+}
+
+/* RFC 8259, section 6; and whole numbers only as far as json-c keeps them. */
+static const char *scan_number(struct scan *scan)
+{
+	static const char max[] = "18446744073709551615", unsound[] = "a number that is none";
+	const char *first;
+	size_t length;
+
+	(void)skip_one_of(scan, "-");
+	first = scan->at;
+	length = skip_digits(scan);
+	if (length == 0 || (length > 1 && *first == '0'))
+		return unsound;
+	if (length > sizeof(max) - 1 ||
+	    (length == sizeof(max) - 1 && memcmp(first, max, length) > 0))
+		return "a number over 2^64 - 1";
+	if (skip_one_of(scan, ".") && skip_digits(scan) == 0)
+		return unsound;
+	if (skip_one_of(scan, "eE")) {
+		(void)skip_one_of(scan, "+-");
+		if (skip_digits(scan) == 0)
+			return unsound;
+	}
+	return NULL;
+}
+
+const char *cellos_json_strict(const char *text, size_t length, size_t *members)
 {
 	struct scan scan = {.at = text, .end = text + length};
 	const char *why = NULL;
 
 	*members = 0;
 	while (why == NULL && scan.at < scan.end) {
-		if (*scan.at >= '0' && *scan.at <= '9') {
-			why = scan_digits(&scan);
+		if (*scan.at == '-' || (*scan.at >= '0' && *scan.at <= '9')) {
+			why = scan_number(&scan);
 			continue;
 		}
+		if (*scan.at == 'N' || *scan.at == 'I')
+			why = "NaN or Infinity";
 		*members += *scan.at == ':';
 		if (*scan.at == '\'')
 			why = "a string in single quotes";
