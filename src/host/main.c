@@ -59,6 +59,8 @@ static int run_failed(const struct host_options *options, const char *output,
 		return fail("listen on", cellos_address_format(&options->listen, address), status);
 	case HOST_FAILED_CTL:
 		return fail("listen on", cellos_address_format(&options->ctl, address), status);
+	case HOST_FAILED_METRICS:
+		return fail("listen on", options->metrics.text, status);
 	case HOST_FAILED_WRITE:
 		return fail("write", output, status);
 	case HOST_FAILED_CELLS:

@@ -192,14 +192,28 @@ static int take_ctl(struct host_options *options)
 	return 0;
 }
 
+static int take_metrics(struct host_options *options)
+{
+	const char *why;
+
+	if (host_metrics_address_parse(optarg, &options->metrics, &why) < 0)
+		return fail(options, "--metrics", optarg, why);
+	return 0;
+}
+
+static const char *const format_names[] = {[HOST_FORMAT_RAW] = "raw",
+					   [HOST_FORMAT_CLOUDEVENTS] = "cloudevents",
+					   [HOST_FORMAT_OCSF] = "ocsf"};
+
+const char *host_format_name(enum host_format format)
+{
+	return format_names[format];
+}
+
 static int take_format(struct host_options *options)
 {
-	static const char *const names[] = {[HOST_FORMAT_RAW] = "raw",
-					    [HOST_FORMAT_CLOUDEVENTS] = "cloudevents",
-					    [HOST_FORMAT_OCSF] = "ocsf"};
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		if (strcmp(optarg, names[i]) == 0) {
+	for (size_t i = 0; i < sizeof(format_names) / sizeof(format_names[0]); i++)
+		if (strcmp(optarg, format_names[i]) == 0) {
 			options->format = (enum host_format)i;
 			return 0;
 		}
@@ -311,7 +325,7 @@ static int take(struct host_options *options, int option)
 	case OPT_CTL:
 		return take_ctl(options);
 	case OPT_METRICS:
-		return take_file(options, "--metrics", &options->metrics);
+		return take_metrics(options);
 	case OPT_EXIT:
 		options->exit_on_close = true;
 		return 0;

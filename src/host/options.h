@@ -14,6 +14,7 @@
 #include "cellos/transport.h"
 #include "cells.h"
 #include "format.h"
+#include "metrics_address.h"
 
 #define HOST_PROGRAM "cellos-telemetry-host"
 #define HOST_OPTIONS_MESSAGE_BYTES 320
@@ -31,8 +32,8 @@ struct host_options {
 	const char *cells;  /* borrowed, as all texts here; NULL: one cell */
 	const char *output; /* NULL: standard output */
 	const char *state;
-	struct cellos_address ctl; /* kind 0: none */
-	const char *metrics;       /* as it was given; NULL: none */
+	struct cellos_address ctl;           /* kind 0: none */
+	struct host_metrics_address metrics; /* kind 0: none */
 	struct {
 		const char *url; /* NULL: no sink */
 		const char *stream;
@@ -53,6 +54,9 @@ struct host_options {
 
 /* 0 or -EINVAL. Not reentrant: getopt_long is not. */
 CELLOS_MUST_CHECK int host_options_parse(struct host_options *options, int argc, char **argv);
+
+/* As --format has it. */
+const char *host_format_name(enum host_format format);
 
 extern const char host_options_help[];
 

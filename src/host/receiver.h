@@ -3,7 +3,7 @@
 
 /*
  * The receiver: a libuv loop that tells the fleet when there is something to do, and the signals,
- * the clock, the output and the control socket around it.
+ * the clock, the output, the control socket and the metrics around it.
  *
  * One thread, the one that calls; the sink has its own.
  */
@@ -18,6 +18,7 @@ enum host_failure {
 	HOST_FAILED_LISTEN,
 	HOST_FAILED_CELLS, /* the mistakes were said already */
 	HOST_FAILED_CTL,
+	HOST_FAILED_METRICS,
 	HOST_FAILED_WRITE
 };
 
