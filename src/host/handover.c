@@ -142,6 +142,7 @@ void host_handover_release(struct host_handover *handover, struct host_origin *o
 	if (origin->dirty)
 		*link = origin->next_dirty;
 	origin->dirty = false;
+	host_state_release(handover->state, origin->slot);
 	host_state_commit(handover->state, handover->spool_end);
 }
 

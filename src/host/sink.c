@@ -126,9 +126,13 @@ static void complain(struct host_sink *sink, const char *what, const char *why)
 
 static const char *library_says(natsStatus status)
 {
-	const char *text = status == NATS_OK ? NULL : nats_GetLastError(NULL);
+	const char *text = status == NATS_OK ? NULL : nats_GetLastError(NULL), *behind;
 
-	return text != NULL && text[0] != '\0' ? text : natsStatus_GetText(status);
+	if (text == NULL || text[0] == '\0')
+		return natsStatus_GetText(status);
+	/* It begins with a place in the library's source, which is no help to anybody. */
+	behind = text[0] == '(' ? strstr(text, "): ") : NULL;
+	return behind != NULL ? behind + 3 : text;
 }
 
 /* ---- the window (locked) -------------------------------------------------------------------- */

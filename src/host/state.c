@@ -72,6 +72,7 @@ struct host_state {
 	/* Of each slot's version that counts, the name's hash; 0: free. Finds in one pass. */
 	uint64_t names[HOST_STATE_MAX_CELLS];
 	uint8_t current[HOST_STATE_MAX_CELLS]; /* which version counts for the next put and find */
+	bool held[HOST_STATE_MAX_CELLS];
 };
 
 /* ---- opening -------------------------------------------------------------------------------- */
@@ -252,31 +253,62 @@ static bool is_cell(const struct version *version, const char *cell_id, const ch
 	return strcmp(version->cell_id, cell_id) == 0 && strcmp(version->run_id, run_id) == 0;
 }
 
+/* The cell's slot, or -1. */
+static int find_slot(const struct host_state *state, const char *cell_id, const char *run_id)
+{
+	const uint64_t hash = name_hash(cell_id, run_id);
+
+	for (unsigned i = 0; i < HOST_STATE_MAX_CELLS; i++)
+		if (state->names[i] == hash && is_cell(current_version(state, i), cell_id, run_id))
+			return (int)i;
+	return -1;
+}
+
+/* A free slot, or the one to be given away: a supervisor runs for years, and each run has a name of
+ * its own. -1: all are held. */
+static int free_slot(const struct host_state *state)
+{
+	uint64_t oldest = UINT64_MAX;
+	int slot = -1;
+
+	for (unsigned i = 0; i < HOST_STATE_MAX_CELLS; i++) {
+		if (state->names[i] == 0)
+			return (int)i;
+		if (!state->held[i] && current_version(state, i)->commit < oldest) {
+			oldest = current_version(state, i)->commit;
+			slot = (int)i;
+		}
+	}
+	return slot;
+}
+
 int host_state_find(struct host_state *state, const char *cell_id, const char *run_id,
 		    struct host_kept *kept, bool *known)
 {
-	unsigned free_slot = HOST_STATE_MAX_CELLS;
-	uint64_t hash;
+	int slot;
 
 	memset(kept, 0, sizeof(*kept));
 	*known = false;
 	if (!is_name(cell_id) || !is_name(run_id))
 		return -EINVAL;
-	hash = name_hash(cell_id, run_id);
-	for (unsigned i = 0; i < HOST_STATE_MAX_CELLS; i++) {
-		if (state->names[i] == 0 && free_slot == HOST_STATE_MAX_CELLS)
-			free_slot = i;
-		if (state->names[i] != hash || !is_cell(current_version(state, i), cell_id, run_id))
-			continue;
-		*kept = current_version(state, i)->kept;
+	slot = find_slot(state, cell_id, run_id);
+	if (slot >= 0) {
+		*kept = current_version(state, (unsigned)slot)->kept;
 		*known = true;
-		return (int)i;
+	} else {
+		slot = free_slot(state);
+		if (slot < 0)
+			return -ENOSPC;
+		write_version(state, (unsigned)slot, cell_id, run_id, kept);
+		state->names[slot] = name_hash(cell_id, run_id);
 	}
-	if (free_slot == HOST_STATE_MAX_CELLS)
-		return -ENOSPC;
-	write_version(state, free_slot, cell_id, run_id, kept);
-	state->names[free_slot] = hash;
-	return (int)free_slot;
+	state->held[slot] = true;
+	return slot;
+}
+
+void host_state_release(struct host_state *state, unsigned slot)
+{
+	state->held[slot] = false;
 }
 
 void host_state_put(struct host_state *state, unsigned slot, const struct host_kept *kept)
@@ -296,6 +328,7 @@ void host_state_forget(struct host_state *state, unsigned slot)
 	memset(version, 0, sizeof(*version));
 	version->commit = state->commit + 1;
 	state->names[slot] = 0;
+	state->held[slot] = false;
 }
 
 /* ---- commits and the spool ------------------------------------------------------------------ */

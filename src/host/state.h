@@ -51,12 +51,16 @@ void host_state_close(struct host_state *state);
 
 /*
  * The slot of a cell, made when there is none: then *kept is all zero and *known false, and the
- * next commit keeps it. Slot number, -EINVAL for an id that does not fit, or -ENOSPC.
+ * next commit keeps it. It is held until release or forget. When all slots are in use, the one
+ * whose cell was put the longest ago, and which is not held, is given away. Slot number, -EINVAL
+ * for an id that does not fit, or -ENOSPC: all are held.
  */
 CELLOS_MUST_CHECK int host_state_find(struct host_state *state, const char *cell_id,
 				      const char *run_id, struct host_kept *kept, bool *known);
 /* Valid from the next commit on. */
 void host_state_put(struct host_state *state, unsigned slot, const struct host_kept *kept);
+/* The cell has ended. Should it come again it is known, as long as nobody needed its place. */
+void host_state_release(struct host_state *state, unsigned slot);
 void host_state_forget(struct host_state *state, unsigned slot);
 /* `spool_end`: bytes ever put into the spool, as of this commit. */
 void host_state_commit(struct host_state *state, uint64_t spool_end);

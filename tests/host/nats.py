@@ -100,7 +100,9 @@ class Client:
                 return json.loads(data)
 
     def stream(self, name):
-        return self.request("$JS.API.STREAM.INFO." + name)
+        answer = self.request("$JS.API.STREAM.INFO." + name)
+        assert "error" not in answer, answer
+        return answer
 
     def ids(self, name, bodies=False):
         """Nats-Msg-Id (and subject, body) of each message of the stream, in its order."""

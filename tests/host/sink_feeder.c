@@ -2,14 +2,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * sink_feeder URL STREAM STATE SPOOL CELLS LINES BATCH SPOOL-BYTES DUPLICATE-WINDOW-S: the receiver's
- * side of state, spool and sink, and nothing of its own: cell c's lines have the ids
+ * sink_feeder URL STREAM STATE SPOOL CELLS LINES BATCH SPOOL-BYTES DUPLICATE-WINDOW-S: the
+ * receiver's side of state, spool and sink, and nothing of its own: cell c's lines have the ids
  * c<c>/r/1/1 .. c<c>/r/1/<LINES>, in turn over the cells, BATCH of them to each commit. Killed and
  * started again it goes on where the state says.
  *
- * Prints "made N" after each commit that ends a thousand, "done" when all lines are spooled, then waits
- * for the sink and prints its numbers as one JSON line. Waits while the spool is full. SIGTERM: 3 s
- * for the sink, then the numbers.
+ * Prints "made N" after each commit that ends a thousand, "done" when all lines are spooled, then
+ * waits for the sink and prints its numbers as one JSON line. Waits while the spool is full.
+ * SIGTERM: 3 s for the sink, then the numbers.
  */
 #include <errno.h>
 #include <signal.h>

@@ -212,7 +212,7 @@ def test_longer_away_than_the_server_remembers():
     """The server has what nobody was told of, and has forgotten the ids: the stream is asked."""
     def story():
         with Place() as place:
-            place.feed(20000 // CELLS, window=1)
+            place.feed(20000 // CELLS, spool=1 << 18, window=1)
             place.await_made(10000)
             place.kill_feeder()
             acked, published = place.positions()
@@ -230,7 +230,7 @@ def test_longer_away_than_the_server_remembers():
             stored_unsure = {i for i in client.ids("EVENTS")} & {
                 line.split()[0].decode() for line in unsure}
             time.sleep(2)  # the window itself: nothing says when it is over
-            place.feed(20000 // CELLS, window=1)
+            place.feed(20000 // CELLS, spool=1 << 18, window=1)
             place.finish()
             client.request("$JS.API.STREAM.PURGE.EVENTS",
                            {"filter": "cellos.other.process.spawned"})
@@ -243,7 +243,7 @@ def test_longer_away_than_the_server_remembers():
 def test_a_server_longer_away_than_it_remembers():
     def story():
         with Place() as place:
-            place.feed(20000 // CELLS, window=1)
+            place.feed(20000 // CELLS, spool=1 << 18, window=1)
             place.await_made(10000)
             place.server.kill()
             in_flight = place.in_flight()

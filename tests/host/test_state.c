@@ -212,6 +212,41 @@ Test(state, is_full_at_its_limit)
 	host_state_close(state);
 }
 
+/* Each run has a name of its own: a full file takes new cells in the place of the oldest. */
+Test(state, the_oldest_that_nobody_holds_makes_room)
+{
+	struct host_state *state = open_state();
+	unsigned slots[HOST_STATE_MAX_CELLS];
+	struct host_kept kept;
+	char name[16];
+	bool known;
+
+	for (unsigned i = 0; i < HOST_STATE_MAX_CELLS; i++) {
+		snprintf(name, sizeof(name), "cell-%u", i);
+		slots[i] = find(state, name, "r", 0);
+		put(state, slots[i], i + 1);
+		host_state_commit(state, 0);
+	}
+	put(state, slots[10], 1000); /* now the youngest */
+	host_state_commit(state, 0);
+	for (unsigned i = 10; i < 13; i++)
+		host_state_release(state, slots[i]);
+	cr_assert_eq(find(state, "new-1", "r", 0), slots[11]);
+	cr_assert_eq(find(state, "cell-12", "r", 13), slots[12], "who comes again is known");
+	cr_assert_eq(find(state, "new-2", "r", 0), slots[10]);
+	cr_assert_eq(host_state_find(state, "new-3", "r", &kept, &known), -ENOSPC);
+	host_state_close(state);
+	state = open_state(); /* none of it was committed; nobody holds anything */
+	(void)find(state, "cell-11", "r", 12);
+	cr_assert_eq(find(state, "new-1", "r", 0), slots[0]);
+	host_state_commit(state, 0);
+	host_state_close(state);
+	state = open_state();
+	(void)find(state, "cell-10", "r", 1000);
+	(void)find(state, "cell-0", "r", 0);
+	host_state_close(state);
+}
+
 Test(state, ids_that_do_not_fit)
 {
 	struct host_state *state = open_state();
