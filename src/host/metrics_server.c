@@ -235,6 +235,7 @@ static const char *judge(char *text, size_t length, struct request *request)
 	bool is_1_1;
 
 	*request = (struct request){.method = ""};
+	/* A NUL in the midst is nothing that anybody asks for. */
 	if (strlen(text) != length || !cut_request(text, request))
 		return "400 Bad Request";
 	request->is_head = strcmp(request->method, "HEAD") == 0;
@@ -330,11 +331,13 @@ static bool is_fatal(ssize_t n)
 	return n < 0 && errno != EAGAIN && errno != EINTR;
 }
 
-/* Is the empty line there? Line ends before the request are none of it. */
-static bool is_whole(const char *text)
+/* Is the empty line there? Line ends before the request are none of it. `text` ends in NUL. */
+static bool is_whole(const char *text, size_t length)
 {
-	text += strspn(text, "\r\n");
-	return strstr(text, "\r\n\r\n") != NULL || strstr(text, "\n\n") != NULL;
+	size_t at = strspn(text, "\r\n");
+
+	return memmem(text + at, length - at, "\r\n\r\n", 4) != NULL ||
+	       memmem(text + at, length - at, "\n\n", 2) != NULL;
 }
 
 /* False: the client is to be dropped. The same for the next two. */
@@ -346,9 +349,8 @@ static bool take_request(struct client *client)
 	if (n <= 0)
 		return n != 0 && !is_fatal(n);
 	client->length += (size_t)n;
-	/* A NUL ends what is searched; such a request is found out when it is judged. */
 	client->buffer[client->length] = '\0';
-	if (is_whole(client->buffer))
+	if (is_whole(client->buffer, client->length))
 		answer(client);
 	else if (client->length == MAX_REQUEST_BYTES)
 		answer_refused(client, "431 Request Header Fields Too Large", false);
