@@ -15,12 +15,13 @@
 #include "cells.h"
 #include "format.h"
 #include "metrics_address.h"
+#include "top_table.h"
 
 #define HOST_PROGRAM "cellos-telemetry-host"
 #define HOST_OPTIONS_MESSAGE_BYTES 320
 
-/* RUN: receive. CTL: one command to a running receiver. */
-enum host_action { HOST_RUN = 0, HOST_SHOW_HELP, HOST_SHOW_VERSION, HOST_CTL };
+/* RUN: receive. CTL: one command to a running receiver. TOP: its cells, seen. */
+enum host_action { HOST_RUN = 0, HOST_SHOW_HELP, HOST_SHOW_VERSION, HOST_CTL, HOST_TOP };
 
 struct host_options {
 	enum host_action action;
@@ -44,6 +45,11 @@ struct host_options {
 	enum host_format format;
 	bool exit_on_close;
 	bool verbose;
+
+	struct {
+		bool once;
+		enum host_top_column sort;
+	} top;
 
 	/* HOST_CTL: the words of the command, "list", "add" JSON or "remove" ID. */
 	char **command;
