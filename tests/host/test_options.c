@@ -95,6 +95,13 @@ Test(options, commands)
 	cr_assert_str_eq(o.command[1], "x");
 	cr_assert_eq(parse(&o, "ctl|list|--ctl|unix:/c"), 0);
 	cr_assert_str_eq(o.command[0], "list");
+	cr_assert_eq(parse(&o, "top|--ctl|unix:/c"), 0);
+	cr_assert_eq(o.action, HOST_TOP);
+	cr_assert_eq(o.top.sort, HOST_TOP_CELL);
+	cr_assert_not(o.top.once);
+	cr_assert_eq(parse(&o, "top|--once|--sort|lost|--ctl|unix:/c"), 0);
+	cr_assert_eq(o.top.sort, HOST_TOP_LOST);
+	cr_assert(o.top.once);
 	cr_assert_eq(parse(&o, "ctl|--help"), 0);
 	cr_assert_eq(o.action, HOST_SHOW_HELP);
 }
@@ -140,7 +147,9 @@ Test(options, help_names_every_option)
 					    "--spool",
 					    "--spool-bytes",
 					    "--duplicate-window",
-					    "--metrics"};
+					    "--metrics",
+					    "--once",
+					    "--sort"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		cr_assert_not_null(strstr(host_options_help, names[i]), "%s", names[i]);
@@ -171,6 +180,10 @@ Test(options, bad_ones)
 		{"--verbose=1", "cannot read option '--verbose=1': it takes no value"},
 		{"--listen|vsock:9001|--socket-owner|1:1",
 		 "cannot read --socket-owner 'UID:GID': a vsock has no file to own"},
+		{"top", "cannot start: top needs --ctl unix:PATH"},
+		{"top|--ctl|unix:/c|x", "cannot read argument 'x': only options are expected"},
+		{"top|--sort|x", "cannot read --sort 'x': no such column (see --help)"},
+		{"--listen|unix:/a|--once", "cannot start: --once is for top"},
 		{"--metrics|", "cannot read --metrics '': it is unix:PATH or 127.0.0.1:PORT; other "
 			       "machines are not let in"},
 		{"--metrics|0.0.0.0:9100", "cannot read --metrics '0.0.0.0:9100': it is unix:PATH "
