@@ -133,11 +133,11 @@ static void take_names(struct host_cell_config *config, const struct host_cell_w
 	if ((why = host_id_check(id)) != NULL)
 		wrong(mistakes, place, "id", why);
 	else
-		strcpy(config->id, id);
+		memcpy(config->id, id, strlen(id) + 1);
 	if ((why = host_id_check(run)) != NULL)
 		wrong(mistakes, place, "run", why);
 	else
-		strcpy(config->run, run);
+		memcpy(config->run, run, strlen(run) + 1);
 	if (words->hash == NULL)
 		return;
 	if ((why = host_hash_check(words->hash)) != NULL)
@@ -318,12 +318,30 @@ static void check_twins(const struct host_cell_list *list, const char *path,
 	}
 }
 
+static void take_cells(struct host_cell_list *list, struct json_object *array, const char *path,
+		       struct host_mistakes *mistakes)
+{
+	size_t count = json_object_array_length(array);
+	struct host_cell_config **cells = calloc(count + 1, sizeof(struct host_cell_config *));
+	char place[HOST_MISTAKE_MAX_BYTES];
+
+	if (cells == NULL) {
+		host_mistake(mistakes, path, "%s", strerror(ENOMEM));
+		return;
+	}
+	for (size_t i = 0; i < count; i++) {
+		snprintf(place, sizeof(place), "%.250s: cells[%zu]", path, i);
+		cells[i] = from_object(json_object_array_get_idx(array, i), place, mistakes);
+	}
+	list->cells = cells;
+	list->count = count;
+}
+
 bool host_cell_list_read(struct host_cell_list *list, const char *path,
 			 struct host_mistakes *mistakes)
 {
 	static const char *const members[] = {"cells", NULL};
 	struct json_object *document = host_document_read(path, mistakes), *array = NULL;
-	char place[HOST_MISTAKE_MAX_BYTES];
 	unsigned before = mistakes->count;
 
 	*list = (struct host_cell_list){0};
@@ -333,15 +351,8 @@ bool host_cell_list_read(struct host_cell_list *list, const char *path,
 		array = host_member_array(document, "cells", HOST_MAX_CELLS, path, mistakes);
 	if (array == NULL && mistakes->count == before)
 		host_mistake(mistakes, path, "cells is missing");
-	if (array != NULL && (list->cells = calloc(json_object_array_length(array) + 1,
-						   sizeof(*list->cells))) == NULL)
-		host_mistake(mistakes, path, "%s", strerror(ENOMEM));
-	if (list->cells != NULL)
-		list->count = json_object_array_length(array);
-	for (size_t i = 0; i < list->count; i++) {
-		snprintf(place, sizeof(place), "%.250s: cells[%zu]", path, i);
-		list->cells[i] = from_object(json_object_array_get_idx(array, i), place, mistakes);
-	}
+	if (array != NULL)
+		take_cells(list, array, path, mistakes);
 	check_twins(list, path, mistakes);
 	json_object_put(document);
 	if (mistakes->count != before)

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <json-c/json.h>
+#include <json-c/json_visit.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,6 +69,7 @@ char *host_file_read(const char *path, size_t limit, size_t *length, struct host
 	char *text = NULL;
 	struct stat st;
 
+	*length = 0;
 	if (fd >= 0) {
 		status = fstat(fd, &st) < 0 ? -errno : S_ISREG(st.st_mode) ? 0 : -EINVAL;
 		/* A file of the limit and a byte shows that it is larger. */
@@ -79,7 +81,7 @@ char *host_file_read(const char *path, size_t limit, size_t *length, struct host
 			status = read_all(fd, text, limit, length);
 		(void)close(fd);
 	}
-	if (status == 0) {
+	if (status == 0 && text != NULL) {
 		text[*length] = '\0';
 		return text;
 	}
@@ -91,20 +93,23 @@ char *host_file_read(const char *path, size_t limit, size_t *length, struct host
 
 /* ---- parsing -------------------------------------------------------------------------------- */
 
-static size_t count_members(struct json_object *value)
+static int count_member(struct json_object *value, int flags, struct json_object *parent,
+			const char *key, size_t *index, void *count)
+{
+	(void)value;
+	(void)parent;
+	(void)index;
+	/* Objects and arrays are shown twice: before what they hold, and behind it. */
+	if (key != NULL && (flags & JSON_C_VISIT_SECOND) == 0)
+		++*(size_t *)count;
+	return JSON_C_VISIT_RETURN_CONTINUE;
+}
+
+static size_t count_members(struct json_object *document)
 {
 	size_t count = 0;
 
-	if (json_object_is_type(value, json_type_array)) {
-		for (size_t i = 0; i < json_object_array_length(value); i++)
-			count += count_members(json_object_array_get_idx(value, i));
-	} else if (json_object_is_type(value, json_type_object)) {
-		json_object_object_foreach(value, key, member)
-		{
-			(void)key;
-			count += 1 + count_members(member);
-		}
-	}
+	(void)json_c_visit(document, 0, count_member, &count);
 	return count;
 }
 

@@ -153,7 +153,9 @@ static bool read_once(struct host_cell *cell)
 	struct host_connection *connection = cell->connection;
 	ssize_t n;
 
-	if (fleet->handover->output.line.length >= HOST_OUTPUT_FLUSH_BYTES)
+	/* An output that would wait is asked again when it says so, and not for each guest. */
+	if (fleet->handover->output.line.length >= HOST_OUTPUT_FLUSH_BYTES &&
+	    fleet->flush_status != -EAGAIN)
 		flush(fleet);
 	if (host_fleet_is_blocked(fleet))
 		return false;
@@ -688,7 +690,8 @@ uint64_t host_fleet_tick(struct host_fleet *fleet)
 
 static int finish(struct host_fleet *fleet)
 {
-	return host_handover_finish(fleet->handover, FINISH_MS);
+	fleet->flush_status = host_handover_finish(fleet->handover, FINISH_MS);
+	return fleet->flush_status;
 }
 
 int host_fleet_conclude(struct host_fleet *fleet)
@@ -714,16 +717,15 @@ int host_fleet_conclude(struct host_fleet *fleet)
 
 void host_fleet_give_up(struct host_fleet *fleet)
 {
-	struct host_cell *holder = fleet->holder;
+	struct host_cell *holder = fleet->holder, *cell, *next;
 
 	if (holder != NULL) {
 		holder->connection->input.discard = true;
 		(void)after_feed(holder, host_input_resume(&holder->connection->input));
 	}
 	host_handover_give_up(fleet->handover);
-	while (fleet->first != NULL) {
-		struct host_cell *cell = fleet->first;
-
+	for (cell = fleet->first; cell != NULL; cell = next) {
+		next = cell->next;
 		add_sums(&fleet->gone, &cell->origin.account.totals);
 		if (cell->connection != NULL) {
 			(void)close(cell->connection->fd);

@@ -141,7 +141,7 @@ static char *put_who(char *at, const struct cellos_probe_event *event)
 		at = PUT(at, UNKNOWN_ACTOR ",\"process\":");
 		return put_process(at, event);
 	case CELLOS_SOURCE_FS_INOTIFY_FIRED:
-		/* The pid is the agent's own: the kernel did not say who changed the file. */
+		/* The pid may be the agent's own: where the kernel did not say who, the wire cannot. */
 		return PUT(at, UNKNOWN_ACTOR UNKNOWN_FILE);
 	case CELLOS_SOURCE_NET_CONNECT_ATTEMPTED:
 		at = PUT(at, ",\"actor\":{\"process\":");

@@ -35,6 +35,13 @@ static int open_sink(struct host_handover *handover, const struct host_options *
 	handover->spool_end = host_state_spool_end(handover->state);
 	if (status == 1) {
 		/* A new spool: of what the state knows in an older one nothing is left to send. */
+		const uint64_t gone = handover->spool_end - host_state_spool_acked(handover->state);
+
+		if (gone > 0)
+			fprintf(stderr,
+				HOST_PROGRAM ": the spool is new: %llu bytes of the one before it "
+					     "that were not acknowledged are gone\n",
+				(unsigned long long)gone);
 		host_state_set_spool_acked(handover->state, handover->spool_end);
 		host_state_set_spool_published(handover->state, handover->spool_end);
 	}
@@ -116,11 +123,18 @@ static void put(struct host_handover *handover, const struct host_origin *origin
 	host_state_put(handover->state, origin->slot, &kept);
 }
 
+/* Are there spooled lines that no commit has made valid? */
+static bool is_ahead(const struct host_handover *handover)
+{
+	return handover->spooled && host_state_spool_end(handover->state) != handover->spool_end;
+}
+
 static void keep(struct host_handover *handover)
 {
 	struct host_origin *origin = handover->dirty;
 
-	if (origin == NULL)
+	/* A cell that was released left the list: its last lines are kept all the same. */
+	if (origin == NULL && !is_ahead(handover))
 		return;
 	handover->dirty = NULL;
 	for (; origin != NULL; origin = origin->next_dirty) {
@@ -172,7 +186,7 @@ void host_handover_add(struct host_handover *handover, struct host_origin *origi
 		*last = (struct host_segment){.origin = origin};
 	}
 	last->events += events;
-	last->end = handover->out + handover->output.line.length;
+	last->end = handover->out + host_output_pending(&handover->output);
 }
 
 /* The segments that lie whole before `out` are settled one way or the other. */
@@ -196,14 +210,15 @@ static void settle(struct host_handover *handover, uint64_t out,
 static int flush_to_output(struct host_handover *handover, unsigned limit_ms)
 {
 	struct host_output *output = &handover->output;
-	size_t before = output->line.length;
+	size_t before = host_output_pending(output);
 	int status;
 
 	keep(handover); /* before the write: whoever finds it knows what may be out */
 	if (before == 0)
 		return 0;
 	status = limit_ms > 0 ? host_output_finish(output, limit_ms) : host_output_flush(output);
-	settle(handover, handover->out + (before - output->line.length), host_account_handed_on);
+	settle(handover, handover->out + (before - host_output_pending(output)),
+	       host_account_handed_on);
 	keep(handover);
 	return status;
 }
@@ -229,7 +244,7 @@ static int flush_to_spool(struct host_handover *handover)
 			": cannot spool events: it is full; what comes now is lost and counted\n");
 	}
 	settle(handover, out, status == 0 ? host_account_handed_on : host_account_lost);
-	line->length = 0;
+	host_output_drop(&handover->output);
 	keep(handover);
 	host_sink_wake(handover->sink);
 	return 0;
@@ -247,7 +262,7 @@ int host_handover_finish(struct host_handover *handover, unsigned limit_ms)
 
 void host_handover_give_up(struct host_handover *handover)
 {
-	settle(handover, handover->out + handover->output.line.length, host_account_lost);
-	handover->output.line.length = 0;
+	settle(handover, handover->out + host_output_pending(&handover->output), host_account_lost);
+	host_output_drop(&handover->output);
 	keep(handover);
 }

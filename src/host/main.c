@@ -3,7 +3,8 @@
 
 /*
  * cellos-telemetry-host: receives the telemetry of guests and writes it as JSON lines; with "ctl"
- * it speaks to one that does, and with "top" it shows what that one knows.
+ * it speaks to one that does, with "top" it shows what that one knows, with "report" it makes a
+ * page of what one wrote.
  *
  * One thread, and the sink's. main is a list of verbs; here alone errors become words. Exit 0 done,
  * 1 runtime failure, 2 usage.
@@ -12,12 +13,14 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "ctl.h"
 #include "options.h"
+#include "page.h"
 #include "receiver.h"
 #include "top.h"
 
@@ -61,7 +64,7 @@ static int run_failed(const struct host_options *options, const char *output,
 	case HOST_FAILED_CTL:
 		return fail("listen on", cellos_address_format(&options->ctl, address), status);
 	case HOST_FAILED_METRICS:
-		return fail("listen on", options->metrics.text, status);
+		return fail("serve metrics on", options->metrics.text, status);
 	case HOST_FAILED_WRITE:
 		return fail("write", output, status);
 	case HOST_FAILED_CELLS:
@@ -152,6 +155,25 @@ static int look(const struct host_options *options)
 	return EXIT_FAILED;
 }
 
+/* report FILE; "-" is standard input. */
+static int report(const char *path)
+{
+	bool is_stdin = strcmp(path, "-") == 0;
+	const char *name = is_stdin ? "standard input" : path;
+	FILE *in = is_stdin ? stdin : fopen(path, "re");
+	enum host_page_failure failed;
+	int status;
+
+	if (in == NULL)
+		return fail("read", name, -errno);
+	status = host_page(in, name, stdout, &failed);
+	if (!is_stdin)
+		fclose(in);
+	if (status < 0 && failed == HOST_PAGE_WRITE)
+		return fail("write", "standard output", status);
+	return status < 0 ? fail("read", name, status) : EXIT_DONE;
+}
+
 int main(int argc, char **argv)
 {
 	struct host_options options;
@@ -159,6 +181,12 @@ int main(int argc, char **argv)
 	fill_standard_descriptors();
 	/* A reader of the output that leaves is an error of write, not a death. */
 	signal(SIGPIPE, SIG_IGN);
+	if (argc > 1 && strcmp(argv[1], "report") == 0) {
+		if (argc == 3)
+			return report(argv[2]);
+		fprintf(stderr, HOST_PROGRAM ": cannot start: report needs one FILE\n");
+		return EXIT_USAGE;
+	}
 	if (host_options_parse(&options, argc, argv) < 0) {
 		fprintf(stderr, HOST_PROGRAM ": %s\n", options.message);
 		return EXIT_USAGE;

@@ -88,6 +88,7 @@ const char host_options_help[] =
 	"       " HOST_PROGRAM " --cells FILE [options]\n"
 	"       " HOST_PROGRAM " ctl --ctl unix:PATH list | add JSON | remove ID\n"
 	"       " HOST_PROGRAM " top --ctl unix:PATH [--once] [--sort COLUMN]\n"
+	"       " HOST_PROGRAM " report FILE > PAGE.html\n"
 	"\n"
 	"Receives the telemetry of guests and writes one JSON object per line.\n"
 	"\n"

@@ -147,22 +147,41 @@ int host_output_watch(struct host_output *output)
 	return status;
 }
 
+void host_output_drop(struct host_output *output)
+{
+	output->line.length = 0;
+	output->written = 0;
+}
+
+/*
+ * What is left moves to the front, but only when that is the smaller part: a pipe that takes a page
+ * at a time would otherwise have the whole buffer moved for each.
+ */
+static void compact(struct host_output *output)
+{
+	size_t left = host_output_pending(output);
+
+	if (left > output->written)
+		return;
+	memmove(output->line.data, output->line.data + output->written, left);
+	output->line.length = left;
+	output->written = 0;
+}
+
 int host_output_flush(struct host_output *output)
 {
 	struct cellos_json_line *line = &output->line;
-	size_t done = 0;
 	ssize_t n = 0;
 
 	if (output->error != 0)
 		return -output->error;
-	while (done < line->length) {
-		n = write_once(output, line->data + done, line->length - done);
+	while (output->written < line->length) {
+		n = write_once(output, line->data + output->written, host_output_pending(output));
 		if (n < 0)
 			break;
-		done += (size_t)n;
+		output->written += (size_t)n;
 	}
-	memmove(line->data, line->data + done, line->length - done);
-	line->length -= done;
+	compact(output);
 	if (n < 0 && n != -EAGAIN && n != -ENOSPC && n != -EDQUOT)
 		output->error = (int)-n;
 	return n < 0 ? (int)n : 0;

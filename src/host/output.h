@@ -28,7 +28,8 @@
 #define HOST_OUTPUT_ROOM_BYTES (1024u * 1024u)
 /* Once this much is there it is worth a system call. */
 #define HOST_OUTPUT_FLUSH_BYTES (64u * 1024u)
-#define HOST_OUTPUT_BYTES (2u * 1024u * 1024u)
+/* What is left for lines that wait: little, because whoever comes next waits behind them. */
+#define HOST_OUTPUT_BYTES (HOST_OUTPUT_ROOM_BYTES + 256u * 1024u)
 
 struct host_output {
 	int fd; /* owned, or 1 */
@@ -38,7 +39,8 @@ struct host_output {
 	const char *name; /* borrowed: for messages */
 	int watch_fd;     /* owned; -1 until asked for */
 	struct cellos_json_line line;
-	char *memory; /* owned, HOST_OUTPUT_BYTES */
+	size_t written; /* so many bytes of the line are out already */
+	char *memory;   /* owned, HOST_OUTPUT_BYTES */
 };
 
 /* `path` NULL: standard output. 0 or -errno; the struct needs destroy either way. */
@@ -48,6 +50,13 @@ CELLOS_MUST_CHECK int host_output_init_buffer(struct host_output *output);
 void host_output_destroy(struct host_output *output);
 
 bool host_output_has_room(const struct host_output *output);
+/* Bytes that wait to be written. */
+static inline size_t host_output_pending(const struct host_output *output)
+{
+	return output->line.length - output->written;
+}
+/* Forgets them: somebody else has them, or nobody ever will. */
+void host_output_drop(struct host_output *output);
 /*
  * A descriptor, owned by the output, that polls readable while the output can be written; -errno.
  * An event loop may set O_NONBLOCK on it, which it must not on a description shared with others.

@@ -65,35 +65,35 @@ struct host_sink {
 	struct host_state *state;
 	char *url, *stream; /* owned */
 	uint64_t duplicate_window_ns;
-	/* Set by the sink before it sleeps for want of lines: then wake has something to do. */
-	atomic_bool hungry;
 
 	/* The window. */
 	struct entry *ring; /* owned, `window` of them */
 	unsigned window;
+	unsigned waiting;       /* entries that wait for an answer */
 	uint64_t head, tail;    /* entries ever ended, ever begun */
-	unsigned waiting;       /* of these, how many wait for an answer */
 	uint64_t progress_ms;   /* of the latest answer, or the session's begin */
 	natsConnection *served; /* this session's, NULL between two; compared, not used */
-	bool lost;              /* its connection has ended */
-	bool failed;            /* some line was refused */
-	char why[TEXT_BYTES];   /* the session is over; "": on purpose */
 	struct host_sink_numbers numbers;
+	uint64_t stop_ms;     /* once `stopping`: when it is over at the latest */
+	char why[TEXT_BYTES]; /* the session is over; "": on purpose */
+	/* Set by the sink before it sleeps for want of lines: then wake has something to do. */
+	atomic_bool hungry;
+	bool lost;   /* the session's connection has ended */
+	bool failed; /* some line was refused */
 	bool stopping;
-	uint64_t stop_ms; /* ... and when it is over at the latest */
 
 	/* The sink's own. */
+	unsigned backoff_ms;
 	struct host_sink_lines lines;
 	natsConnection *connection;
 	jsCtx *js;
-	uint64_t resend;                /* the next entry to publish; tail: a new one */
-	uint64_t next;                  /* the next line of the spool that has no entry */
-	uint64_t old_end, old_since_ns; /* lines below old_end are of the process before, and may
-					   have been published since then */
-	struct present *presents;       /* owned; asked in this session */
+	uint64_t resend; /* the next entry to publish; tail: a new one */
+	uint64_t next;   /* the next line of the spool that has no entry */
+	/* Lines below old_end are of the process before, and may have been published since then. */
+	uint64_t old_end, old_since_ns;
+	struct present *presents; /* owned; asked in this session */
 	size_t present_count;
-	uint64_t asked_end; /* they speak for the lines below this */
-	unsigned backoff_ms;
+	uint64_t asked_end;        /* they speak for the lines below this */
 	uint64_t acked_before;     /* numbers.acknowledged when the session began */
 	char said[TEXT_BYTES * 2]; /* the latest complaint; "": none is open */
 };
@@ -343,8 +343,8 @@ static bool ask_last(struct host_sink *sink, struct present *present)
 		js_GetLastMsg(&message, sink->js, sink->stream, present->subject, NULL, &code);
 
 	if (status == NATS_OK && natsMsgHeader_Get(message, "Nats-Msg-Id", &id) == NATS_OK &&
-	    strlen(id) < sizeof(present->last_id))
-		strcpy(present->last_id, id);
+	    strlen(id) < sizeof(present->last_id)) /* a longer one is none of ours */
+		snprintf(present->last_id, sizeof(present->last_id), "%s", id);
 	natsMsg_Destroy(message);
 	if (status == NATS_OK || status == NATS_NOT_FOUND)
 		return true;
@@ -647,7 +647,7 @@ static void serve(struct host_sink *sink)
 		note_recovery(sink, acknowledged);
 	} while (more && advance(sink));
 	pthread_mutex_lock(&sink->lock);
-	strcpy(why, sink->why);
+	memcpy(why, sink->why, sizeof(why));
 	pthread_mutex_unlock(&sink->lock);
 	if (why[0] != '\0')
 		complain(sink, "publish to", why);

@@ -2,7 +2,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * The sink in a build without the NATS client library: there is none, and it says so.
+ * The sink in a build without the NATS client library: there is none, and it says so. No thread.
  */
 #include <errno.h>
 #include <stddef.h>

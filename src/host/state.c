@@ -219,7 +219,7 @@ void host_state_close(struct host_state *state)
 
 /* ---- cells ---------------------------------------------------------------------------------- */
 
-/* The version that the next commit makes valid, as a copy of nothing: the caller fills it. */
+/* The version that the next commit makes valid; the caller fills it. */
 static struct version *next_version(struct host_state *state, unsigned slot)
 {
 	struct version *pair = state->file->slots[slot];
@@ -230,22 +230,28 @@ static struct version *next_version(struct host_state *state, unsigned slot)
 	return &pair[state->current[slot]];
 }
 
-static void write_version(struct host_state *state, unsigned slot, const char *cell_id,
-			  const char *run_id, const struct host_kept *kept)
-{
-	struct version *version = next_version(state, slot);
-
-	version->used = 1;
-	strcpy(version->cell_id, cell_id);
-	strcpy(version->run_id, run_id);
-	version->kept = *kept;
-	/* In any order with the above: it counts for nothing until the commit's own store. */
-	version->commit = state->commit + 1;
-}
-
 static const struct version *current_version(const struct host_state *state, unsigned slot)
 {
 	return &state->file->slots[slot][state->current[slot]];
+}
+
+static void set_name(char name[HOST_ID_MAX_BYTES + 8], const char *text)
+{
+	memset(name, 0, HOST_ID_MAX_BYTES + 8);
+	memcpy(name, text, strlen(text)); /* is_name: it fits */
+}
+
+static void make_record(struct host_state *state, unsigned slot, const char *cell_id,
+			const char *run_id)
+{
+	struct version *version = next_version(state, slot);
+
+	memset(version, 0, sizeof(*version));
+	version->used = 1;
+	set_name(version->cell_id, cell_id);
+	set_name(version->run_id, run_id);
+	version->commit = state->commit + 1;
+	state->names[slot] = name_hash(cell_id, run_id);
 }
 
 static bool is_cell(const struct version *version, const char *cell_id, const char *run_id)
@@ -299,8 +305,7 @@ int host_state_find(struct host_state *state, const char *cell_id, const char *r
 		slot = free_slot(state);
 		if (slot < 0)
 			return -ENOSPC;
-		write_version(state, (unsigned)slot, cell_id, run_id, kept);
-		state->names[slot] = name_hash(cell_id, run_id);
+		make_record(state, (unsigned)slot, cell_id, run_id);
 	}
 	state->held[slot] = true;
 	return slot;
@@ -313,12 +318,17 @@ void host_state_release(struct host_state *state, unsigned slot)
 
 void host_state_put(struct host_state *state, unsigned slot, const struct host_kept *kept)
 {
-	/* Of the version that counts now; strcpy of a string onto itself would be undefined. */
-	char cell_id[HOST_ID_MAX_BYTES + 1], run_id[HOST_ID_MAX_BYTES + 1];
+	const struct version *now = current_version(state, slot);
+	struct version *next = next_version(state, slot);
 
-	strcpy(cell_id, current_version(state, slot)->cell_id);
-	strcpy(run_id, current_version(state, slot)->run_id);
-	write_version(state, slot, cell_id, run_id, kept);
+	if (next != now) {
+		next->used = 1;
+		memcpy(next->cell_id, now->cell_id, sizeof(next->cell_id));
+		memcpy(next->run_id, now->run_id, sizeof(next->run_id));
+	}
+	next->kept = *kept;
+	/* In any order with the above: it counts for nothing until the commit's own store. */
+	next->commit = state->commit + 1;
 }
 
 void host_state_forget(struct host_state *state, unsigned slot)

@@ -139,7 +139,7 @@ int main(int argc, char **argv)
 	struct feeder f = {.cells = 0};
 	struct host_sink_numbers n;
 
-	if (argc != 10 || (f.cells = (unsigned)atoi(argv[5])) == 0 || f.cells > 64) {
+	if (argc != 10 || (f.cells = (unsigned)strtoul(argv[5], NULL, 10)) == 0 || f.cells > 64) {
 		fputs("usage: see sink_feeder.c\n", stderr);
 		return 2;
 	}
@@ -147,7 +147,7 @@ int main(int argc, char **argv)
 	signal(SIGTERM, on_term);
 	signal(SIGPIPE, SIG_IGN);
 	open_all(&f, argv);
-	feed(&f, (unsigned)atoi(argv[7]));
+	feed(&f, (unsigned)strtoul(argv[7], NULL, 10));
 	do {
 		short_while();
 		host_sink_numbers(f.sink, &n);

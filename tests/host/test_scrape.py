@@ -483,7 +483,7 @@ def test_on_a_port_of_this_machine():
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=LIMIT)
     assert second.returncode == 1
     assert second.stderr.decode().startswith(
-        "cellos-telemetry-host: cannot listen on 127.0.0.1:%d: Address already in use" % port)
+        "cellos-telemetry-host: cannot serve metrics on 127.0.0.1:%d: Address already in use" % port)
     r.end()
 
 

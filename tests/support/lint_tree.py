@@ -144,6 +144,10 @@ class Lint:
     def file(self, path):
         raw = path.read_bytes()
         self.seen += 1
+        if path.suffix == ".png":
+            if not raw.startswith(b"\x89PNG\r\n\x1a\n"):
+                self.say(path, 1, "is not the picture that its name says")
+            return
         try:
             lines = raw.decode("utf-8").split("\n")
         except UnicodeDecodeError:

@@ -84,7 +84,7 @@ class LintTree(unittest.TestCase):
         for folder, header in (
             ("probes", "urcu/wfcqueue.h"),
             ("agent", "urcu-bp.h"),
-            ("host", "json-c/json.h"),
+            ("wire", "json-c/json.h"),
             ("agent", "uv.h"),
         ):
             text = SPDX_C + STORY + f"#include <{header}>\n"
@@ -106,6 +106,10 @@ class LintTree(unittest.TestCase):
     def test_left_overs(self):
         for word in ("TO" + "DO", "FIX" + "ME", "XX" + "X"):
             self.assert_finds("unfinished", "a/b.cmake", SPDX_SH + f"# {word}: more\n")
+
+    def test_pictures(self):
+        self.assertEqual(self.lint("docs/a.png", b"\x89PNG\r\n\x1a\n\xff"), [])
+        self.assert_finds("not the picture", "docs/a.png", b"GIF89a")
 
     def test_executables(self):
         self.assert_finds("no #! line", "a/run", SPDX_SH, mode=0o755)
