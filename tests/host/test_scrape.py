@@ -11,6 +11,7 @@ guest.py beside it has the encoder and the receiver's handling.
 import http.client
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -27,6 +28,7 @@ try:
 except ImportError:
     text_string_to_metric_families = None
 
+DOCUMENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../docs/metrics.md")
 # Behind the head of an answer of several MB that nobody reads, the kernel holds less than this.
 STUCK = 1 << 20
 
@@ -286,6 +288,12 @@ def test_the_sink_and_its_spool():
         written = samples[("cellos_host_spool_written_bytes_total",)]
         assert samples[("cellos_host_spool_acknowledged_bytes_total",)] == written > 50
         assert samples[("cellos_host_sink_published_total",)] >= 50
+        # Every number there can be is here, and in the document; and the other way round.
+        with open(DOCUMENT, encoding="utf-8") as f:
+            documented = set(re.findall(r"^\| `(\w+)` \| (gauge|counter) \|", f.read(), re.M))
+        there = {(name + "_total" if kind == "counter" else name, kind)
+                 for name, kind in samples.types.items()}
+        assert documented == there, documented ^ there
         server.kill()
         await_that(lambda: scrape()[("cellos_host_sink_connected",)] == 0, "it is away")
         r.connect("a").sendall(beat(2, 50) + events(50, 10))
