@@ -2,7 +2,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * Built without ncurses: no live view, and it says so. The table of --once needs none.
+ * Built without ncurses: no live view, and it says so. The table of --once needs none. One thread.
  */
 #include <errno.h>
 

@@ -430,6 +430,8 @@ const char *host_top_text(const struct host_top_row *row, enum host_top_column c
 					     [HOST_TOP_CLOSING] = "closing",
 					     [HOST_TOP_AWAY] = "away",
 					     [HOST_TOP_CONNECTED] = "connected"};
+	char number[HOST_TOP_TEXT_BYTES];
+	bool is_blind;
 
 	switch (column) {
 	case HOST_TOP_CELL:
@@ -448,8 +450,9 @@ const char *host_top_text(const struct host_top_row *row, enum host_top_column c
 		break;
 	}
 	(void)host_top_number(number_of(row, column),
-			      exact ? ALL_DIGITS : host_top_width(column) - 1, out);
-	if (column >= HOST_TOP_PROC && column <= HOST_TOP_NET && row->blind[column - HOST_TOP_PROC])
-		strcat(out, "+");
+			      exact ? ALL_DIGITS : host_top_width(column) - 1, number);
+	is_blind = column >= HOST_TOP_PROC && column <= HOST_TOP_NET &&
+		   row->blind[column - HOST_TOP_PROC];
+	snprintf(out, HOST_TOP_TEXT_BYTES, "%.32s%s", number, is_blind ? "+" : "");
 	return out;
 }
