@@ -277,7 +277,13 @@ def test_the_sink_and_its_spool():
     os.mkdir("store")
     server = Server(os.path.abspath("store"))
     try:
-        r = start({"id": "a"}, options=(*options, server.url))
+        try:
+            r = start({"id": "a"}, options=(*options, server.url))
+        except AssertionError as said:
+            if "built without the NATS client library" not in str(said):
+                raise
+            os.unlink("cells.json")
+            raise Skip("built without the NATS client library") from said
         r.connect("a").sendall(beat(1, 0) + events(0, 50))
         await_that(lambda: scrape()[("cellos_host_sink_acknowledged_total",)] >= 50, "published")
         await_that(lambda: scrape()[("cellos_host_sink_lag_bytes",)] == 0, "nothing is behind")
@@ -305,7 +311,7 @@ def test_the_sink_and_its_spool():
         end(r)
     finally:
         server.kill()
-        subprocess.run(["rm", "-r", "store", "state", "spool"], check=True)
+        subprocess.run(["rm", "-rf", "store", "state", "spool"], check=True)
 
 
 # ---- many cells ---------------------------------------------------------------------------------
