@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,8 +31,8 @@
 #define TICK_MS 100
 /* At the end a slow reader of the output gets this long. */
 #define FINISH_MS 2000
-/* At the end a socket's buffer is emptied, but not for ever: a guest may keep filling it. */
-#define LAST_READS 256
+/* More than a socket's buffer holds unless an administrator wants it so. */
+#define LAST_BYTES (UINT64_C(16) << 20)
 
 struct host_connection {
 	int fd; /* owned */
@@ -273,8 +274,9 @@ static bool answer(struct host_cell *cell)
 	if (fd >= 0)
 		fd = begin_connection(cell, fd);
 	if (fd >= 0) {
+		/* One at a turn: making way for the next may be as much work as several reads. */
 		fleet->complained = false;
-		return true;
+		return false;
 	}
 	/* No descriptor, no memory: the knock stays, so do not look until the next tick. */
 	if (!fleet->complained)
@@ -472,14 +474,27 @@ static void unlink_cell(struct host_cell *cell)
 	fleet->closing -= cell->closing;
 }
 
-/* What has arrived is the cell's still. False: there may be more, and no room. */
+/* Bytes that wait in the socket. Where the kernel does not tell: as much as it could be. */
+static uint64_t bytes_waiting(int fd)
+{
+	int count;
+
+	return ioctl(fd, FIONREAD, &count) == 0 && count >= 0 ? (uint64_t)count : LAST_BYTES;
+}
+
+/*
+ * What had arrived when the cell was closed is the cell's still; what its guest goes on writing is
+ * not. False: there may be more, and no room.
+ */
 static bool read_last(struct host_cell *cell)
 {
-	for (; cell->last_reads > 0 && cell->connection != NULL; cell->last_reads--)
+	const struct host_totals *totals = &cell->origin.account.totals;
+
+	while (cell->connection != NULL && totals->bytes < cell->last_byte)
 		if (!read_once(cell)) {
 			if (host_fleet_is_blocked(cell->fleet))
 				return false;
-			cell->last_reads = 1;
+			break;
 		}
 	return true;
 }
@@ -522,7 +537,9 @@ void host_fleet_close(struct host_fleet *fleet, struct host_cell *cell,
 	set_deaf(cell, false);
 	cellos_listener_close(&cell->listener);
 	cell->closing = true;
-	cell->last_reads = LAST_READS;
+	if (cell->connection != NULL)
+		cell->last_byte =
+			cell->origin.account.totals.bytes + bytes_waiting(cell->connection->fd);
 	fleet->closing++;
 	cell->successor = successor;
 	(void)let_go(cell);

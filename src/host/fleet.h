@@ -41,8 +41,8 @@ struct host_cell {
 	bool from_file; /* of --cells: goes when the file does not have it any more */
 	bool deaf;      /* its knocks are not looked at until the next tick */
 	bool closing;
-	unsigned last_reads; /* of a closing cell: so many more are its share */
-	bool stays;          /* while a file is read again: it is in there unchanged */
+	uint64_t last_byte; /* of a closing cell: what had arrived ends there, in totals.bytes */
+	bool stays;         /* while a file is read again: it is in there unchanged */
 	struct host_latest {
 		struct cellos_probe_event event;
 		uint64_t received_ns;       /* 0: there is none */

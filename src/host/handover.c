@@ -237,9 +237,9 @@ static int flush_to_spool(struct host_handover *handover)
 		return status;
 	if (status == 0) {
 		handover->spool_end += line->length;
-		handover->lost_lines_said = 0;
-	} else if (handover->lost_lines_said == 0) {
-		handover->lost_lines_said = 1;
+		handover->full_said = false;
+	} else if (!handover->full_said) {
+		handover->full_said = true;
 		fprintf(stderr, HOST_PROGRAM
 			": cannot spool events: it is full; what comes now is lost and counted\n");
 	}

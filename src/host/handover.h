@@ -55,7 +55,7 @@ struct host_handover {
 	struct host_sink *sink; /* owned; NULL unless spooled */
 	uint64_t out;           /* bytes that left the buffer since the start */
 	uint64_t spool_end;
-	uint64_t lost_lines_said; /* the spool is full: said once until it takes lines again */
+	bool full_said; /* the spool is full: said once until it takes lines again */
 	struct host_origin *dirty;
 	size_t first, count;           /* of the segments in use */
 	struct host_segment *segments; /* owned, HOST_SEGMENTS: a ring */

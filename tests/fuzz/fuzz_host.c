@@ -167,6 +167,17 @@ static void feed_frame(struct story *story, unsigned source, const uint8_t *byte
 	feed(story, frame + cut, frame_length - cut);
 }
 
+/* What admission says may hold names from a file: of any length, in any script. */
+static void refuse(struct story *story, size_t length)
+{
+	char text[8 * 256];
+
+	for (size_t i = 0; i < length; i++)
+		memcpy(text + 4 * i, "\xf0\x9f\xa6\x8a", 4);
+	memcpy(text + 4 * length, "!", 2);
+	host_account_refuse_cell(&story->account, text);
+}
+
 static void take_host_step(struct story *story, uint8_t what, size_t length)
 {
 	switch (what) {
@@ -180,7 +191,7 @@ static void take_host_step(struct story *story, uint8_t what, size_t length)
 		host_account_excuse(&story->account, story->now_ms);
 		break;
 	case 0xfa:
-		host_account_refuse_cell(&story->account, "a rule");
+		refuse(story, length);
 		break;
 	case 0xfb:
 		host_account_admit_cell(&story->account);

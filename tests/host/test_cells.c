@@ -246,8 +246,8 @@ Test(cells, fingerprints)
 		"{\"id\":\"a\",\"listen\":\"unix:a\",\"silence_window\":11}",
 		"{\"id\":\"a\",\"listen\":\"unix:a\",\"policy\":\"report\"}",
 		"{\"id\":\"a\",\"listen\":\"unix:a\",\"adg\":\"adg.json\"}",
-		"{\"id\":\"a\",\"listen\":\"unix:a\",\"declared\":\"d.json\",\"authorized\":\"d."
-		"json\"}",
+		("{\"id\":\"a\",\"listen\":\"unix:a\",\"declared\":\"d.json\",\"authorized\":\"d."
+		 "json\"}"),
 		"{\"id\":\"a\",\"listen\":\"unix:a\",\"socket_owner\":\"0:0\"}",
 	};
 	enum { COUNT = sizeof(different) / sizeof(different[0]) };

@@ -374,10 +374,12 @@ def test_reader_of_the_output_leaves():
     r = Receiver()
     r.process.stdout.close()
     s = r.connect()
-    s.sendall(beat(1, 0))
+    s.sendall(beat(1, 0) + events(0, 3) + b"\3\0\0\0abc")
     assert r.process.wait(LIMIT) == 1
-    assert "cellos-telemetry-host: cannot write standard output: Broken pipe" in \
-        r.words.until_end()
+    words = r.words.until_end()
+    assert "cellos-telemetry-host: cannot write standard output: Broken pipe" in words, words
+    assert words[-1] == \
+        "cellos-telemetry-host: received 4, emitted 0, refused 1, lost in host 3", words
     assert not os.path.exists("s")
 
 
