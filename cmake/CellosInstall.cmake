@@ -37,7 +37,7 @@ foreach(section 3 5 7)
 endforeach()
 file(GLOB texts CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/*.md ${PROJECT_SOURCE_DIR}/docs/*.md)
 install(FILES ${texts} DESTINATION ${CMAKE_INSTALL_DOCDIR})
-install(DIRECTORY docs/schemas DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(DIRECTORY docs/schemas docs/images DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
 if(NOT CELLOS_SANITIZE STREQUAL "none" OR CELLOS_FUZZ)
   return()

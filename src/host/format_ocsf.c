@@ -21,31 +21,34 @@
 /* Of an event, by its source. */
 static const struct mapping {
 	const char *schema;
-	unsigned category;
 	const char *category_name;
-	unsigned class;
 	const char *class_name;
-	unsigned activity;
 	const char *activity_name; /* with 99, Other, a name of our own */
 	const char *type_activity; /* the activity as type_name spells it */
 	const char *profile;       /* beside "host" */
 	const char *outcome;       /* of the security control profile */
+	unsigned category;
+	unsigned class;
+	unsigned activity;
 } mapped[CELLOS_SOURCE_EVENT_COUNT] = {
-	[CELLOS_SOURCE_PROCESS_SPAWNED] = {"ocsf-process-spawned", 1, "System Activity", 1007,
-					   "Process Activity", 1, "Launch", "Launch", "", ""},
-	[CELLOS_SOURCE_PROCESS_EXITED] = {"ocsf-process-exited", 1, "System Activity", 1007,
-					  "Process Activity", 2, "Terminate", "Terminate", "", ""},
+	[CELLOS_SOURCE_PROCESS_SPAWNED] = {"ocsf-process-spawned", "System Activity",
+					   "Process Activity", "Launch", "Launch", "", "", 1, 1007,
+					   1},
+	[CELLOS_SOURCE_PROCESS_EXITED] = {"ocsf-process-exited", "System Activity",
+					  "Process Activity", "Terminate", "Terminate", "", "", 1,
+					  1007, 2},
 	[CELLOS_SOURCE_CAPABILITY_DENIED] =
-		{"ocsf-capability-denied", 1, "System Activity", 1007, "Process Activity", 99,
+		{"ocsf-capability-denied", "System Activity", "Process Activity",
 		 "Capability Denied", "Other", ",\"security_control\"",
 		 ",\"action_id\":2,\"action\":\"Denied\",\"disposition_id\":26,\"disposition\":"
-		 "\"Unauthorized\""},
-	[CELLOS_SOURCE_FS_INOTIFY_FIRED] = {"ocsf-fs-inotify-fired", 1, "System Activity", 1001,
-					    "File System Activity", 0, "Unknown", "Unknown", "",
-					    ""},
-	[CELLOS_SOURCE_NET_CONNECT_ATTEMPTED] = {"ocsf-net-connect-attempted", 4,
-						 "Network Activity", 4001, "Network Activity", 99,
-						 "Connect Attempted", "Other", "", ""},
+		 "\"Unauthorized\"",
+		 1, 1007, 99},
+	[CELLOS_SOURCE_FS_INOTIFY_FIRED] = {"ocsf-fs-inotify-fired", "System Activity",
+					    "File System Activity", "Unknown", "Unknown", "", "", 1,
+					    1001, 0},
+	[CELLOS_SOURCE_NET_CONNECT_ATTEMPTED] = {"ocsf-net-connect-attempted", "Network Activity",
+						 "Network Activity", "Connect Attempted", "Other",
+						 "", "", 4, 4001, 99},
 };
 
 const char *host_ocsf_schema(unsigned source)
@@ -141,7 +144,7 @@ static char *put_who(char *at, const struct cellos_probe_event *event)
 		at = PUT(at, UNKNOWN_ACTOR ",\"process\":");
 		return put_process(at, event);
 	case CELLOS_SOURCE_FS_INOTIFY_FIRED:
-		/* The pid may be the agent's own: where the kernel did not say who, the wire cannot. */
+		/* The pid may be the agent's own, and the wire does not say when. */
 		return PUT(at, UNKNOWN_ACTOR UNKNOWN_FILE);
 	case CELLOS_SOURCE_NET_CONNECT_ATTEMPTED:
 		at = PUT(at, ",\"actor\":{\"process\":");

@@ -120,13 +120,14 @@ static void number(struct page *page, uint64_t value)
 static void duration(struct page *page, uint64_t ns)
 {
 	uint64_t ms = ns / 1000000, s = ms / 1000;
+	uint64_t tenths = ns / 100000, hundredths = ms / 10; /* of a ms, of a second */
 
 	if (ns < 1000000)
 		SAY(page, "%" PRIu64 " \xc2\xb5s", ns / 1000);
 	else if (s < 1)
-		SAY(page, "%g ms", (double)(ns / 100000) / 10);
+		SAY(page, "%g ms", (double)tenths / 10);
 	else if (s < 60)
-		SAY(page, "%g s", (double)(ms / 10) / 100);
+		SAY(page, "%g s", (double)hundredths / 100);
 	else if (s < 3600)
 		SAY(page, "%" PRIu64 " min %" PRIu64 " s", s / 60, s % 60);
 	else

@@ -54,7 +54,7 @@ static bool get_number(struct json_object *object, const char *key, uint64_t *ou
 
 static struct page_account *find_account(struct page_model *model, struct json_object *line)
 {
-	char cell[65], run[65];
+	char cell[65] = "", run[65] = "";
 	struct page_account *account;
 	uint64_t incarnation;
 
@@ -70,8 +70,8 @@ static struct page_account *find_account(struct page_model *model, struct json_o
 	if (model->account_count == PAGE_MAX_ACCOUNTS)
 		return NULL;
 	account = &model->accounts[model->account_count++];
-	strcpy(account->cell, cell);
-	strcpy(account->run, run);
+	memcpy(account->cell, cell, sizeof(cell));
+	memcpy(account->run, run, sizeof(run));
 	account->incarnation = incarnation;
 	(void)copy_text(line, "spec_signature_hash", account->hash, sizeof(account->hash));
 	return account;
@@ -79,13 +79,13 @@ static struct page_account *find_account(struct page_model *model, struct json_o
 
 static void note_received(struct page_account *account, struct json_object *line)
 {
-	char received[32];
+	char received[32] = "";
 
 	if (!copy_text(line, "host_received_at", received, sizeof(received)))
 		return;
 	if (account->first_received[0] == '\0')
-		strcpy(account->first_received, received);
-	strcpy(account->last_received, received);
+		memcpy(account->first_received, received, sizeof(received));
+	memcpy(account->last_received, received, sizeof(received));
 }
 
 /* ---- time ----------------------------------------------------------------------------------- */
@@ -199,7 +199,8 @@ static int add_process(struct page_model *model, uint32_t account, uint32_t pid,
 		model->left_out_processes++;
 		return 0;
 	}
-	if (model->process_count == model->process_capacity && (status = grow(model)) < 0)
+	if ((model->processes == NULL || model->process_count == model->process_capacity) &&
+	    (status = grow(model)) < 0)
 		return status;
 	process = &model->processes[model->process_count];
 	memset(process, 0, sizeof(*process));

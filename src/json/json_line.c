@@ -71,17 +71,17 @@ static size_t escape(char *out, unsigned char byte)
 
 #define LITERAL(at, text) (memcpy(at, text, sizeof(text) - 1), (at) + sizeof(text) - 1)
 
-char *cellos_json_escape(char *at, const char *name, size_t length)
+char *cellos_json_escape(char *out, const char *text, size_t length)
 {
 	for (size_t i = 0; i < length; i++) {
-		unsigned char byte = (unsigned char)name[i];
+		unsigned char byte = (unsigned char)text[i];
 
 		if (must_escape(byte))
-			at += escape(at, byte);
+			out += escape(out, byte);
 		else
-			*at++ = (char)byte;
+			*out++ = (char)byte;
 	}
-	return at;
+	return out;
 }
 
 int cellos_json_event(struct cellos_json_line *line, const struct cellos_probe_event *event)

@@ -35,8 +35,8 @@ def make(folder, text, name="run.ndjson"):
     source.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8"))
     page = folder / f"{name}.html"
     with open(page, "wb") as out:
-        done = subprocess.run([HOST, "report", name], cwd=folder, stdin=subprocess.DEVNULL, stdout=out,
-                              stderr=subprocess.PIPE, timeout=120, check=False)
+        done = subprocess.run([HOST, "report", name], cwd=folder, stdin=subprocess.DEVNULL,
+                              stdout=out, stderr=subprocess.PIPE, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return page, page.read_text(encoding="utf-8")
 
@@ -246,17 +246,24 @@ class Page(unittest.TestCase):
         self.assertIn("100\u202f000events", tree.texts["totals"][0].replace("\n", ""))
 
     def test_more_than_is_kept(self):
-        """Memory has its limit, too: 250 000 processes and 60 000 denials in 400 MB and less."""
+        """Memory has its limit, too: a file of any length, in the address space of 400 MB."""
         lines = []
         for i in range(250000):
             source = "capability.denied" if i < 60000 else "process.spawned"
             lines.append(f'{{"probe_source":"{source}","guest_pid":{i},"guest_comm":"p",'
                          f'"guest_monotonic_ns":{i}}}\n')
-        _, source = make(self.folder, "".join(lines))
+        # A sanitizer wants terabytes of address space, and is not what ships.
+        limit = resource.RLIM_INFINITY
+        if b"__asan_init" not in pathlib.Path(HOST).read_bytes():
+            limit = 400 * 1024 * 1024
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
+        try:
+            _, source = make(self.folder, "".join(lines))
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, before)
         self.assertIn("<b>50\u202f000</b> processes beyond the first 200000", source)
         self.assertIn("<b>10\u202f000</b> denials and connects beyond the first 50000", source)
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-        self.assertLess(peak, 400 * 1024, "of the largest child, Chromium too")
 
     def test_what_is_said_when_it_cannot(self):
         for words, code, said in (

@@ -111,17 +111,27 @@ class Rsyslog(unittest.TestCase):
         receiver = subprocess.Popen(
             [HOST, "--listen", f"unix:{path}", "--output", self.file, "--exit-on-close",
              "--cell-id", "cell-7", "--run-id", "r1"],
-            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        deadline = time.monotonic() + PATIENCE
-        while not path.exists():
-            self.assertIsNone(receiver.poll())
-            self.assertLess(time.monotonic(), deadline)
-            time.sleep(0.005)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as guest:
-            guest.connect(str(path))
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        self.addCleanup(receiver.stderr.close)
+        self.addCleanup(receiver.kill)  # after its end this does nothing
+        with self.connect(path, receiver) as guest:
             guest.sendall(b"".join(frame(i) for i in range(first, first + count)))
         _, said = receiver.communicate(timeout=PATIENCE)
         self.assertEqual(0, receiver.returncode, said)
+
+    def connect(self, path, receiver):
+        """There is a moment between the file and the first that may knock."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            guest = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                guest.connect(str(path))
+                return guest
+            except (FileNotFoundError, ConnectionRefusedError):
+                guest.close()
+            self.assertIsNone(receiver.poll())
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.005)
 
     def check_recipe(self):
         checked = subprocess.run([RSYSLOGD, "-N1", "-f", self.configuration],

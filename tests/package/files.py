@@ -21,6 +21,9 @@ for name in ("cellos-telemetry", "cellos-telemetry-host", "cellos-wire"):
 for name in ("LICENSE", "README.md", "docs/wire.md", "docs/ledger.md"):
     where = "share/doc/*/" + Path(name).name
     check(list(prefix.glob(where)), f"{name} is not installed")
+for path in [*(source / "docs" / "schemas").iterdir(), *(source / "docs" / "images").iterdir()]:
+    where = f"share/doc/*/{path.parent.name}/{path.name}"
+    check(list(prefix.glob(where)), f"{path.name} is not installed")
 for page in (source / "man").glob("*.[1-8]"):
     where = prefix / "share/man" / f"man{page.suffix[1:]}" / page.name
     check(where.exists(), f"{page.name} is not installed")
