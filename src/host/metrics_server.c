@@ -8,8 +8,8 @@
  * piece by piece, then the sending side is shut and what the client may still send is thrown away
  * until its end of file: a close with unread bytes would reset the connection, and cut the answer.
  *
- * With all places taken, somebody who has not finished asking makes way for a newcomer; when all
- * are being answered, newcomers wait in the listener's queue. Each state has a deadline, so a place
+ * With all places taken, somebody who takes long to ask, or to leave, makes way for a newcomer;
+ * until there is one, newcomers wait in the listener's queue. Each state has a deadline, so a place
  * becomes free.
  */
 #include "metrics_server.h"
@@ -33,6 +33,8 @@
 #define ANSWER_MS 30000
 #define TAIL_MS 1000
 #define TICK_MS 250
+/* Who asks at once needs less, and is not sent away by others who come at the same time. */
+#define GRACE_MS 250
 /* "00abcd\r\n" before a piece, "\r\n" behind it. */
 #define CHUNK_HEAD_BYTES 8u
 #define CHUNK_TAIL_BYTES 2u
@@ -44,8 +46,8 @@ struct client {
 	struct host_metrics_server *server;
 	int fd; /* owned */
 	enum phase phase;
-	uint64_t deadline; /* of uv_now */
-	bool body;         /* there is more of the text behind the buffer */
+	uint64_t since; /* of uv_now: when the phase began */
+	bool body;      /* there is more of the text behind the buffer */
 	bool chunked;
 	struct host_metrics metrics; /* owns its cells */
 	struct host_metrics_cursor cursor;
@@ -99,11 +101,8 @@ static void drop_client(struct client *client)
 
 static void enter(struct client *client, enum phase phase)
 {
-	static const uint64_t limits[] = {
-		[PHASE_REQUEST] = REQUEST_MS, [PHASE_ANSWER] = ANSWER_MS, [PHASE_TAIL] = TAIL_MS};
-
 	client->phase = phase;
-	client->deadline = uv_now(client->server->loop) + limits[phase];
+	client->since = uv_now(client->server->loop);
 	uv_poll_start(&client->poll, phase == PHASE_ANSWER ? UV_WRITABLE : UV_READABLE, on_client);
 }
 
@@ -114,13 +113,19 @@ static void close_ears(struct host_metrics_server *server)
 	uv_poll_stop(&server->knocks);
 }
 
+static uint64_t age_of(const struct client *client)
+{
+	return uv_now(client->server->loop) - client->since;
+}
+
 static bool make_place(struct host_metrics_server *server)
 {
 	size_t at = 0;
 
 	if (server->count < MAX_CLIENTS)
 		return true;
-	while (at < server->count && server->clients[at]->phase == PHASE_ANSWER)
+	while (at < server->count && (server->clients[at]->phase == PHASE_ANSWER ||
+				      age_of(server->clients[at]) < GRACE_MS))
 		at++;
 	if (at == server->count)
 		return false;
@@ -162,11 +167,12 @@ static void on_knock(uv_poll_t *handle, int status, int events)
 
 static void on_tick(uv_timer_t *timer)
 {
+	static const uint64_t limits[] = {
+		[PHASE_REQUEST] = REQUEST_MS, [PHASE_ANSWER] = ANSWER_MS, [PHASE_TAIL] = TAIL_MS};
 	struct host_metrics_server *server = timer->data;
-	uint64_t now = uv_now(server->loop);
 
 	for (size_t at = server->count; at > 0; at--)
-		if (server->clients[at - 1]->deadline <= now)
+		if (age_of(server->clients[at - 1]) >= limits[server->clients[at - 1]->phase])
 			drop_client(server->clients[at - 1]);
 	if (server->deaf)
 		uv_poll_start(&server->knocks, UV_READABLE, on_knock);

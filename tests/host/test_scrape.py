@@ -449,9 +449,10 @@ def test_who_does_not_read_holds_no_guest_up():
     r = start(*({"id": "c%d" % i} for i in range(1000)))
     before = resident(r)
     # All places, and some in the queue: nobody of them ever reads.
-    stuck = [dial() for _ in range(12)]
-    for s in stuck:
-        s.sendall(b"GET /metrics HTTP/1.1\r\n" + HOST)
+    stuck = []
+    for _ in range(12):
+        stuck.append(dial())
+        stuck[-1].sendall(b"GET /metrics HTTP/1.1\r\n" + HOST)
     guest = r.connect("c0")
     guest.sendall(beat(1, 0) + events(0, 1000))
     for _ in range(1001):
@@ -469,6 +470,16 @@ def test_who_does_not_read_holds_no_guest_up():
 def resident(r):
     with open("/proc/%d/statm" % r.process.pid, encoding="ascii") as f:
         return int(f.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def test_many_at_once_are_all_answered():
+    r = start(*({"id": "c%d" % i} for i in range(100)))
+    clients = [dial() for _ in range(20)]
+    for s in clients:
+        s.sendall(b"GET /metrics HTTP/1.1\r\n" + HOST)
+    for s in clients:
+        assert until_end(s).endswith(b"\r\n000000\r\n\r\n")
+    end(r)
 
 
 def test_a_client_that_leaves_in_the_midst():
