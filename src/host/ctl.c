@@ -11,14 +11,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 #include <uv.h>
 
 #define MAX_CLIENTS 16
 /* A request is one cell's configuration at most. */
 #define MAX_REQUEST_BYTES 32768u
-/* A cell's line: 20 errors and 20 rows of 45 bytes, 16 members of 50, names, an address. */
-#define CELL_LINE_BYTES 4096u
+/* A cell's line: 20 errors of 50 bytes, 20 rows of 27, 20 members of 50, names, an address, and a
+ * guest's name of 64 bytes, of which each may be written as six. */
+#define CELL_LINE_BYTES 5120u
 
 struct client {
 	uv_poll_t poll;
@@ -136,6 +138,39 @@ static void add_totals(struct cellos_json_line *line, const struct host_totals *
 	add_bad(line, totals);
 }
 
+static uint64_t clock_ns(clockid_t id)
+{
+	struct timespec now;
+
+	clock_gettime(id, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* Both clocks may have been looked at before the line's; never below 0. */
+static uint64_t ms_since(uint64_t now, uint64_t then, uint64_t per_ms)
+{
+	return now > then ? (now - then) / per_ms : 0;
+}
+
+static void add_latest(struct cellos_json_line *line, const struct host_cell *cell)
+{
+	const struct host_latest latest = host_cell_latest(cell);
+	const struct cellos_probe_event *event = &latest.event;
+
+	cellos_json_add_u64(line, "quiet_ms",
+			    ms_since(clock_ns(CLOCK_MONOTONIC) / 1000000,
+				     cell->origin.account.silence.heard_ms, 1));
+	if (latest.received_ns == 0)
+		return;
+	cellos_json_open(line, "latest");
+	cellos_json_add_string(line, "probe_source", cellos_probe_source_name(event->probe_source));
+	cellos_json_add_u64(line, "guest_pid", event->guest_pid);
+	cellos_json_add_text(line, "guest_comm", event->guest_comm, event->guest_comm_len);
+	cellos_json_add_u64(line, "age_ms",
+			    ms_since(clock_ns(CLOCK_REALTIME), latest.received_ns, 1000000));
+	cellos_json_close(line);
+}
+
 static void list_cell(void *context, const struct host_cell *cell)
 {
 	const struct host_account *account = &cell->origin.account;
@@ -159,6 +194,7 @@ static void list_cell(void *context, const struct host_cell *cell)
 	cellos_json_add_u64(line, "seq", account->sequence);
 	cellos_json_add_u64(line, "pending", cell->origin.pending);
 	add_totals(line, &account->totals);
+	add_latest(line, cell);
 	if (cellos_json_end(line) < 0)
 		answer->failed = true;
 }

@@ -6,7 +6,7 @@
  *
  * One line is a request, JSON lines are the answer, then the connection is closed:
  *
- *	list           a line for each cell, with its ledger
+ *	list           a line for each cell, with its ledger and its latest event
  *	add JSON       one cell, as in the file of --cells; {"ok":true}, or a line for each mistake
  *	remove ID      {"ok":true} or {"error":"..."}
  *

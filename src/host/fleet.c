@@ -96,10 +96,21 @@ static void write_report(void *context, const struct host_report *report)
 
 /* ---- connections ---------------------------------------------------------------------------- */
 
+struct host_latest host_cell_latest(const struct host_cell *cell)
+{
+	const struct host_input *input = cell->connection == NULL ? NULL : &cell->connection->input;
+	const struct cellos_probe_event *event = input == NULL ? NULL : host_input_latest(input);
+
+	if (event == NULL)
+		return cell->latest;
+	return (struct host_latest){.event = *event, .received_ns = input->latest_ns};
+}
+
 static void end_connection(struct host_cell *cell)
 {
 	struct host_connection *connection = cell->connection;
 
+	cell->latest = host_cell_latest(cell);
 	cell->connection = NULL;
 	host_account_disconnected(&cell->origin.account);
 	host_handover_touch(cell->fleet->handover, &cell->origin);

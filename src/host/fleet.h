@@ -43,6 +43,10 @@ struct host_cell {
 	bool closing;
 	uint64_t last_byte; /* of a closing cell: what had arrived ends there, in totals.bytes */
 	bool stays;         /* while a file is read again: it is in there unchanged */
+	struct host_latest {
+		struct cellos_probe_event event;
+		uint64_t received_ns;       /* 0: there is none */
+	} latest;                           /* of the connections that have ended */
 	struct host_cell_config *successor; /* owned: takes the place of a closing cell, or NULL */
 };
 
@@ -116,6 +120,8 @@ struct host_sums host_fleet_sums(const struct host_fleet *fleet);
 
 /* Each cell with its totals, closing ones too: for the control socket, and for metrics. */
 typedef void (*host_cell_fn)(void *context, const struct host_cell *cell);
+/* The event taken last, also of an earlier connection; received_ns 0: none since this start. */
+struct host_latest host_cell_latest(const struct host_cell *cell);
 void host_fleet_walk(const struct host_fleet *fleet, host_cell_fn look, void *context);
 
 #endif

@@ -24,6 +24,8 @@ void host_input_init(struct host_input *input, struct host_account *account,
 	input->received_ns = 0;
 	input->events = 0;
 	input->discard = false;
+	input->spare = 0;
+	input->latest_ns = 0;
 }
 
 static void write_event(struct host_input *input, const struct cellos_probe_event *event)
@@ -45,13 +47,21 @@ static void write_event(struct host_input *input, const struct cellos_probe_even
 
 static void take_frame(struct host_input *input, const uint8_t *frame, size_t length)
 {
-	struct cellos_probe_event event;
-	enum cellos_wire_status status = cellos_decode_frame(frame, length, &event, NULL);
+	struct cellos_probe_event *event = &input->decoded[input->spare];
+	enum cellos_wire_status status = cellos_decode_frame(frame, length, event, NULL);
 
-	if (status != CELLOS_WIRE_OK)
+	if (status != CELLOS_WIRE_OK) {
 		host_account_refuse(input->account, status);
-	else if (host_account_take(input->account, &event))
-		write_event(input, &event);
+	} else if (host_account_take(input->account, event)) {
+		write_event(input, event);
+		input->spare ^= 1;
+		input->latest_ns = input->received_ns;
+	}
+}
+
+const struct cellos_probe_event *host_input_latest(const struct host_input *input)
+{
+	return input->latest_ns == 0 ? NULL : &input->decoded[input->spare ^ 1];
 }
 
 static bool has_room(const struct host_input *input)

@@ -30,6 +30,12 @@ struct host_input {
 	uint64_t received_ns; /* CLOCK_REALTIME of the bytes; the caller's to set before a feed */
 	uint64_t events;      /* lines of events made so far; the caller may set it back */
 	bool discard;         /* nothing can be written any more: events are counted as lost */
+
+	/* A frame is decoded into the spare one; so the other keeps the latest event, for nothing.
+	 */
+	struct cellos_probe_event decoded[2];
+	unsigned spare;
+	uint64_t latest_ns; /* `received_ns` of the latest event; 0: there was none */
 };
 
 void host_input_init(struct host_input *input, struct host_account *account,
@@ -43,5 +49,7 @@ CELLOS_MUST_CHECK int host_input_feed(struct host_input *input, const uint8_t *b
 				      size_t length);
 /* Goes on with what the last feed left; the same answers. */
 CELLOS_MUST_CHECK int host_input_resume(struct host_input *input);
+/* The event taken last, borrowed until the next feed; NULL: none was. */
+const struct cellos_probe_event *host_input_latest(const struct host_input *input);
 
 #endif

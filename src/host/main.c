@@ -3,7 +3,8 @@
 
 /*
  * cellos-telemetry-host: receives the telemetry of guests and writes it as JSON lines; with "ctl"
- * it speaks to one that does, with "report" it makes a page of what one wrote.
+ * it speaks to one that does, with "top" it shows what that one knows, with "report" it makes a
+ * page of what one wrote.
  *
  * One thread, and the sink's. main is a list of verbs; here alone errors become words. Exit 0 done,
  * 1 runtime failure, 2 usage.
@@ -21,6 +22,7 @@
 #include "options.h"
 #include "page.h"
 #include "receiver.h"
+#include "top.h"
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
@@ -62,7 +64,7 @@ static int run_failed(const struct host_options *options, const char *output,
 	case HOST_FAILED_CTL:
 		return fail("listen on", cellos_address_format(&options->ctl, address), status);
 	case HOST_FAILED_METRICS:
-		return fail("serve metrics on", options->metrics, status);
+		return fail("serve metrics on", options->metrics.text, status);
 	case HOST_FAILED_WRITE:
 		return fail("write", output, status);
 	case HOST_FAILED_CELLS:
@@ -135,6 +137,24 @@ static int control(const struct host_options *options)
 		    status);
 }
 
+static int look(const struct host_options *options)
+{
+	const char *what;
+	int status = host_top(options, &what);
+
+	if (status == 0)
+		return EXIT_DONE;
+	if (strcmp(what, "show") != 0)
+		return fail(what,
+			    strcmp(what, "write") == 0 ? "standard output" : options->ctl.path,
+			    status);
+	fprintf(stderr, HOST_PROGRAM ": cannot show cells: %s; --once prints them\n",
+		status == -ENOTSUP  ? "built without ncurses"
+		: status == -ENOTTY ? "this is no terminal that ncurses knows"
+				    : strerror(-status));
+	return EXIT_FAILED;
+}
+
 /* report FILE; "-" is standard input. */
 static int report(const char *path)
 {
@@ -175,5 +195,7 @@ int main(int argc, char **argv)
 		return show(host_options_help);
 	if (options.action == HOST_SHOW_VERSION)
 		return show(HOST_PROGRAM " " CELLOS_VERSION "\n");
+	if (options.action == HOST_TOP)
+		return look(&options);
 	return options.action == HOST_CTL ? control(&options) : run(&options);
 }

@@ -43,6 +43,8 @@ enum {
 	OPT_WINDOW,
 	OPT_SPOOL,
 	OPT_SPOOL_BYTES,
+	OPT_ONCE,
+	OPT_SORT,
 	OPT_EXIT,
 	OPT_VERBOSE,
 	OPT_HELP,
@@ -72,6 +74,8 @@ static const struct option table[] = {
 	{"duplicate-window", required_argument, NULL, OPT_WINDOW},
 	{"spool", required_argument, NULL, OPT_SPOOL},
 	{"spool-bytes", required_argument, NULL, OPT_SPOOL_BYTES},
+	{"once", no_argument, NULL, OPT_ONCE},
+	{"sort", required_argument, NULL, OPT_SORT},
 	{"exit-on-close", no_argument, NULL, OPT_EXIT},
 	{"verbose", no_argument, NULL, OPT_VERBOSE},
 	{"help", no_argument, NULL, OPT_HELP},
@@ -83,6 +87,7 @@ const char host_options_help[] =
 	"usage: " HOST_PROGRAM " --listen ADDRESS [options]\n"
 	"       " HOST_PROGRAM " --cells FILE [options]\n"
 	"       " HOST_PROGRAM " ctl --ctl unix:PATH list | add JSON | remove ID\n"
+	"       " HOST_PROGRAM " top --ctl unix:PATH [--once] [--sort COLUMN]\n"
 	"       " HOST_PROGRAM " report FILE > PAGE.html\n"
 	"\n"
 	"Receives the telemetry of guests and writes one JSON object per line.\n"
@@ -113,6 +118,11 @@ const char host_options_help[] =
 	"  --spool FILE               ... and what it has not acknowledged in this file\n"
 	"  --spool-bytes N            how much that may be (default 268435456)\n"
 	"  --duplicate-window SECONDS for which the stream knows an event (default 3600)\n"
+	"  --metrics ADDRESS          Prometheus text on unix:PATH or 127.0.0.1:PORT\n"
+	"See it (top):\n"
+	"  --once                     print the table once, in full, and end\n"
+	"  --sort COLUMN              by cell (default), run, state, rate, events, proc, fs, cap,\n"
+	"                             net, lost, bad, quiet or latest\n"
 	"\n"
 	"  --exit-on-close            end when the first connection has ended\n"
 	"  --verbose                  say on standard error who comes and goes\n"
@@ -192,14 +202,38 @@ static int take_ctl(struct host_options *options)
 	return 0;
 }
 
+static int take_metrics(struct host_options *options)
+{
+	const char *why;
+
+	if (host_metrics_address_parse(optarg, &options->metrics, &why) < 0)
+		return fail(options, "--metrics", optarg, why);
+	return 0;
+}
+
+static const char *const format_names[] = {[HOST_FORMAT_RAW] = "raw",
+					   [HOST_FORMAT_CLOUDEVENTS] = "cloudevents",
+					   [HOST_FORMAT_OCSF] = "ocsf"};
+
+const char *host_format_name(enum host_format format)
+{
+	return format_names[format];
+}
+
+static int take_sort(struct host_options *options)
+{
+	int column = host_top_column_parse(optarg);
+
+	if (column < 0)
+		return fail(options, "--sort", optarg, "no such column (see --help)");
+	options->top.sort = (enum host_top_column)column;
+	return 0;
+}
+
 static int take_format(struct host_options *options)
 {
-	static const char *const names[] = {[HOST_FORMAT_RAW] = "raw",
-					    [HOST_FORMAT_CLOUDEVENTS] = "cloudevents",
-					    [HOST_FORMAT_OCSF] = "ocsf"};
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		if (strcmp(optarg, names[i]) == 0) {
+	for (size_t i = 0; i < sizeof(format_names) / sizeof(format_names[0]); i++)
+		if (strcmp(optarg, format_names[i]) == 0) {
 			options->format = (enum host_format)i;
 			return 0;
 		}
@@ -311,7 +345,12 @@ static int take(struct host_options *options, int option)
 	case OPT_CTL:
 		return take_ctl(options);
 	case OPT_METRICS:
-		return take_file(options, "--metrics", &options->metrics);
+		return take_metrics(options);
+	case OPT_ONCE:
+		options->top.once = true;
+		return 0;
+	case OPT_SORT:
+		return take_sort(options);
 	case OPT_EXIT:
 		options->exit_on_close = true;
 		return 0;
@@ -382,16 +421,26 @@ static int check_ctl(struct host_options *options, int argc, char **argv)
 	return fail(options, "command", verb, "it is list, add JSON or remove ID");
 }
 
+static int check_top(struct host_options *options, int argc, char **argv)
+{
+	if (options->ctl.kind == 0)
+		return fail_start(options, "top needs --ctl unix:PATH");
+	if (optind < argc)
+		return fail(options, "argument", argv[optind], "only options are expected");
+	return 0;
+}
+
 int host_options_parse(struct host_options *options, int argc, char **argv)
 {
 	bool is_ctl = argc > 1 && strcmp(argv[1], "ctl") == 0;
+	bool is_top = argc > 1 && strcmp(argv[1], "top") == 0;
 	int option, status = 0;
 
 	memset(options, 0, sizeof(*options));
 	options->sink.spool_bytes = DEFAULT_SPOOL_BYTES;
 	options->sink.duplicate_window_s = DEFAULT_DUPLICATE_WINDOW_S;
-	argc -= is_ctl;
-	argv += is_ctl;
+	argc -= is_ctl || is_top;
+	argv += is_ctl || is_top;
 	optind = 0; /* glibc and musl: begin afresh, for a second call in one process */
 	while (status == 0 && options->action == HOST_RUN &&
 	       (option = getopt_long(argc, argv, ":", table, NULL)) != -1) {
@@ -417,8 +466,14 @@ int host_options_parse(struct host_options *options, int argc, char **argv)
 		options->action = HOST_CTL;
 		return check_ctl(options, argc, argv);
 	}
+	if (is_top) {
+		options->action = HOST_TOP;
+		return check_top(options, argc, argv);
+	}
 	if (optind < argc)
 		return fail(options, "argument", argv[optind], "only options are expected");
+	if (options->top.once)
+		return fail_start(options, "--once is for top");
 	status = check_cells(options);
 	return status < 0 ? status : check_sink(options);
 }

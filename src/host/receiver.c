@@ -21,6 +21,8 @@
 #include <uv.h>
 
 #include "ctl.h"
+#include "metrics_gather.h"
+#include "metrics_server.h"
 
 #define TICK_MS 100
 #define FULL_DISK_MS 1000
@@ -44,7 +46,9 @@ struct host_receiver {
 	enum host_failure failed;
 	const struct host_options *options;
 	struct host_handover *handover;
-	struct host_ctl *ctl; /* owned; NULL: none */
+	struct host_ctl *ctl;                /* owned; NULL: none */
+	struct host_metrics_server *metrics; /* the same */
+	struct host_metrics prepared;
 	struct host_fleet fleet;
 };
 
@@ -304,6 +308,26 @@ static void on_change(void *context)
 	settle(context);
 }
 
+static int gather(void *context, struct host_metrics *metrics)
+{
+	struct host_receiver *receiver = context;
+
+	*metrics = receiver->prepared;
+	return host_metrics_gather(&receiver->fleet, metrics);
+}
+
+static int start_metrics(struct host_receiver *receiver)
+{
+	const struct host_options *options = receiver->options;
+
+	if (options->metrics.kind == HOST_METRICS_NONE)
+		return 0;
+	receiver->failed = HOST_FAILED_METRICS;
+	host_metrics_prepare(&receiver->prepared, host_format_name(options->format));
+	return host_metrics_start(&receiver->metrics, &receiver->loop, &options->metrics, gather,
+				  receiver);
+}
+
 static int start(struct host_receiver *receiver)
 {
 	int status = start_handles(receiver);
@@ -317,13 +341,7 @@ static int start(struct host_receiver *receiver)
 		status = host_ctl_start(&receiver->ctl, &receiver->loop, &receiver->options->ctl,
 					&receiver->fleet, on_change, receiver);
 	}
-	/* Numbers for Prometheus are made from host_fleet_walk, as ctl's list is; none serves them
-	 * in this build. */
-	if (status == 0 && receiver->options->metrics != NULL) {
-		receiver->failed = HOST_FAILED_METRICS;
-		status = -ENOSYS;
-	}
-	return status;
+	return status == 0 ? start_metrics(receiver) : status;
 }
 
 static void run(struct host_receiver *receiver)
@@ -375,6 +393,7 @@ int host_receive(const struct host_options *options, struct host_handover *hando
 	}
 	*failed = receiver->failed;
 	receiver->ctl = host_ctl_stop(receiver->ctl);
+	receiver->metrics = host_metrics_stop(receiver->metrics);
 	uv_walk(&receiver->loop, close_handle, NULL);
 	/* The close callbacks; a uv_stop from above may make the first run return at once. */
 	while (uv_loop_close(&receiver->loop) == UV_EBUSY)

@@ -3,7 +3,7 @@
 
 /*
  * The receiver: a libuv loop that tells the fleet when there is something to do, and the signals,
- * the clock, the output and the control socket around it.
+ * the clock, the output, the control socket and the metrics around it.
  *
  * One thread, the one that calls; the sink has its own.
  */

@@ -75,7 +75,8 @@ Test(options, of_cells_and_outputs)
 	cr_assert_eq(o.cell.silence_s, 86400);
 	cr_assert_eq(o.format, HOST_FORMAT_OCSF);
 	cr_assert_str_eq(o.ctl.path, "/c");
-	cr_assert_str_eq(o.metrics, "127.0.0.1:9");
+	cr_assert_eq(o.metrics.kind, HOST_METRICS_LOOPBACK);
+	cr_assert_eq(o.metrics.port, 9);
 	cr_assert_str_eq(o.sink.url, "nats://h:4222");
 	cr_assert_eq(o.sink.spool_bytes, 4194304);
 	cr_assert_eq(o.sink.duplicate_window_s, 60);
@@ -94,6 +95,13 @@ Test(options, commands)
 	cr_assert_str_eq(o.command[1], "x");
 	cr_assert_eq(parse(&o, "ctl|list|--ctl|unix:/c"), 0);
 	cr_assert_str_eq(o.command[0], "list");
+	cr_assert_eq(parse(&o, "top|--ctl|unix:/c"), 0);
+	cr_assert_eq(o.action, HOST_TOP);
+	cr_assert_eq(o.top.sort, HOST_TOP_CELL);
+	cr_assert_not(o.top.once);
+	cr_assert_eq(parse(&o, "top|--once|--sort|lost|--ctl|unix:/c"), 0);
+	cr_assert_eq(o.top.sort, HOST_TOP_LOST);
+	cr_assert(o.top.once);
 	cr_assert_eq(parse(&o, "ctl|--help"), 0);
 	cr_assert_eq(o.action, HOST_SHOW_HELP);
 }
@@ -138,7 +146,10 @@ Test(options, help_names_every_option)
 					    "--stream",
 					    "--spool",
 					    "--spool-bytes",
-					    "--duplicate-window"};
+					    "--duplicate-window",
+					    "--metrics",
+					    "--once",
+					    "--sort"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		cr_assert_not_null(strstr(host_options_help, names[i]), "%s", names[i]);
@@ -169,6 +180,22 @@ Test(options, bad_ones)
 		{"--verbose=1", "cannot read option '--verbose=1': it takes no value"},
 		{"--listen|vsock:9001|--socket-owner|1:1",
 		 "cannot read --socket-owner 'UID:GID': a vsock has no file to own"},
+		{"top", "cannot start: top needs --ctl unix:PATH"},
+		{"top|--ctl|unix:/c|x", "cannot read argument 'x': only options are expected"},
+		{"top|--sort|x", "cannot read --sort 'x': no such column (see --help)"},
+		{"--listen|unix:/a|--once", "cannot start: --once is for top"},
+		{"--metrics|", "cannot read --metrics '': it is unix:PATH or 127.0.0.1:PORT; other "
+			       "machines are not let in"},
+		{"--metrics|0.0.0.0:9100", "cannot read --metrics '0.0.0.0:9100': it is unix:PATH "
+					   "or 127.0.0.1:PORT; other machines are not let in"},
+		{"--metrics|127.0.0.1:0",
+		 "cannot read --metrics '127.0.0.1:0': the port is not a number from 1 to 65535"},
+		{"--metrics|127.0.0.1:65536",
+		 "cannot read --metrics '127.0.0.1:65536': the port is "
+		 "not a number from 1 to 65535"},
+		{"--metrics|127.0.0.1:9x",
+		 "cannot read --metrics '127.0.0.1:9x': the port is not a number from 1 to 65535"},
+		{"--metrics|unix:", "cannot read --metrics 'unix:': path is empty"},
 		{"--cell-id|", "cannot read --cell-id '': it is empty"},
 		{"--cell-id|a b",
 		 "cannot read --cell-id 'a b': only A-Z, a-z, 0-9, '_' and '-' may stand in it"},
