@@ -5,6 +5,7 @@
 #include "audit.h"
 
 #include <errno.h>
+#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/netlink.h>
 #include <stdalign.h>
@@ -364,6 +365,7 @@ int cellos_capability_audit_open(struct capability_audit *audit, struct cellos_p
 	status->armed = true;
 	status->surface = "audit";
 	status->exactness = "inferred";
+	status->needs = UINT64_C(1) << CAP_AUDIT_CONTROL;
 	status->kernel_bytes = audit->records.buffer + audit->control.buffer + audit->daemon.buffer;
 	cellos_probe_why(status, "refused privileged system calls, of processes that start from "
 				 "now on; audit is locked until the next boot");
