@@ -27,6 +27,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "cage.h"
 #include "fds.h"
 #include "options.h"
 #include "report.h"
@@ -80,6 +81,11 @@ __attribute__((format(printf, 1, 2))) static void tell(const char *format, ...)
 		atomic_fetch_add_explicit(&diagnostics_lost, lost + 1, memory_order_relaxed);
 }
 
+static void say_for_cage(const char *step, int error)
+{
+	tell("cannot %s: %s", step, strerror(error));
+}
+
 static void say_for_sender(void *context, bool only_verbose, const char *line)
 {
 	const struct agent *agent = context;
@@ -97,12 +103,52 @@ static int outcome(const char *what, int error)
 	return EXIT_RUNTIME;
 }
 
+/* ---- cage ----------------------------------------------------------------------------------- */
+
+/* Of every thread; set before the first one starts. */
+static bool caged;
+
+/* A thread that keeps more than it needs still sees: said, and left so. */
+static void lay_down(uint64_t kept)
+{
+	int result = caged ? cage_lay_down(kept) : 0;
+
+	if (result < 0)
+		say_for_cage("lay capabilities down", -result);
+}
+
+static void lay_all_down(void)
+{
+	lay_down(0);
+}
+
+static int seclude(struct agent *agent)
+{
+#ifdef CELLOS_SANITIZED /* sanitizers call what they like, and look into the process from outside */
+	agent->options.no_sandbox = true;
+#endif
+	caged = !agent->options.no_sandbox;
+	if (caged)
+		cage_seclude(say_for_cage);
+	return EXIT_DONE;
+}
+
+static void close_cage(const struct agent *agent)
+{
+	int result = caged ? cage_close(agent->options.log_sandbox) : 0;
+
+	if (result < 0)
+		say_for_cage("filter system calls", -result);
+}
+
 /* ---- probes --------------------------------------------------------------------------------- */
 
 static void *probe_body(void *argument)
 {
 	struct running_probe *p = argument;
 	char name[16];
+
+	lay_down(p->status.needs);
 
 	snprintf(name, sizeof(name), "probe-%s", p->probe->name);
 	prctl(PR_SET_NAME, name);
@@ -193,7 +239,8 @@ static int report_probes(struct agent *agent)
 	int result = arm_probes(agent), written = 0;
 
 	for (size_t i = 0; i < agent->armed && written == 0; i++)
-		written = fd_offer(STDOUT_FILENO, line, report_probe_line(line, &agent->probes[i]),
+		written = fd_offer(STDOUT_FILENO, line,
+				   report_probe_line(line, &agent->probes[i], &agent->options),
 				   UINT64_MAX);
 	return written < 0 ? outcome("write the probe report", written) : result;
 }
@@ -315,6 +362,7 @@ static int start_sender(struct agent *agent)
 		.drain_ms = agent->options.drain_ms,
 		.agent_pid = (uint32_t)getpid(),
 		.notify_fd = agent->stop_fd,
+		.begin = lay_all_down,
 		.say = say_for_sender,
 		.context = agent,
 	};
@@ -346,6 +394,8 @@ static int become_ready(struct agent *agent)
 		atomic_store_explicit(&diagnostics_fd, STDERR_FILENO, memory_order_relaxed);
 		return outcome("open /dev/null", result);
 	}
+	lay_all_down();
+	close_cage(agent);
 	say_and_close(agent->options.ready_fd, "\n");
 	say_and_close(agent->parent_fd, "r");
 	return EXIT_DONE;
@@ -408,9 +458,9 @@ static int print(const char *text, size_t length)
 
 int main(int argc, char *argv[])
 {
-	static step *const life[] = {keep_descriptors, fork_off,   block_signals, make_queue,
-				     start_sender,     arm_probes, start_probes,  become_ready,
-				     wait_for_end,     NULL};
+	static step *const life[] = {keep_descriptors, fork_off,     block_signals, seclude,
+				     make_queue,       start_sender, arm_probes,    start_probes,
+				     become_ready,     wait_for_end, NULL};
 	static step *const report[] = {block_signals, make_queue, report_probes, NULL};
 	static struct agent agent = {.stop_fd = -1, .parent_fd = -1};
 	static char text[8192];

@@ -32,6 +32,8 @@ struct agent_options {
 	int stats_fd;           /* -1: none */
 	bool fork;
 	bool probe_report;
+	bool no_sandbox;
+	bool log_sandbox;
 	bool verbose;
 	bool help;
 	bool version;

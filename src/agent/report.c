@@ -12,6 +12,7 @@
 
 #include <inttypes.h>
 
+#include "cage.h"
 #include "cellos/wire.h"
 #include "text.h"
 
@@ -81,7 +82,17 @@ size_t report_stats(char out[REPORT_BYTES], uint32_t incarnation, const struct s
 	return text.used;
 }
 
-size_t report_probe_line(char out[REPORT_BYTES], const struct running_probe *probe)
+static const char *sandbox(const struct agent_options *options)
+{
+	if (options->no_sandbox)
+		return "off";
+	if (!cage_has_filter())
+		return "on, without a filter";
+	return options->log_sandbox ? "log" : "on";
+}
+
+size_t report_probe_line(char out[REPORT_BYTES], const struct running_probe *probe,
+			 const struct agent_options *options)
 {
 	struct text text = {.out = out, .size = REPORT_BYTES};
 
@@ -93,7 +104,7 @@ size_t report_probe_line(char out[REPORT_BYTES], const struct running_probe *pro
 		 probe->status.exactness != NULL ? probe->status.exactness : "none",
 		 probe->status.armed ? "true" : "false");
 	put_string(&text, probe->status.why);
-	text_put(&text, ",\"state_bytes\":%zu,\"kernel_bytes\":%" PRIu64 "}\n", probe->state_bytes,
-		 probe->status.kernel_bytes);
+	text_put(&text, ",\"state_bytes\":%zu,\"kernel_bytes\":%" PRIu64 ",\"sandbox\":\"%s\"}\n",
+		 probe->state_bytes, probe->status.kernel_bytes, sandbox(options));
 	return text.used;
 }

@@ -13,6 +13,7 @@
 
 #include "cellos/probe.h"
 #include "cellos/queue.h"
+#include "options.h"
 #include "sender.h"
 #include "threads.h"
 
@@ -35,8 +36,10 @@ struct running_probe {
  */
 size_t report_stats(char out[REPORT_BYTES], uint32_t incarnation, const struct sender *sender,
 		    struct cellos_queue *queue, const struct running_probe *probes, size_t count);
-/* {"name":…,"lane":…,"surface":…,"armed":…,"why":…,"state_bytes":…,"kernel_bytes":…} and a newline.
+/* {"name":…,"lane":…,"surface":…,"armed":…,"why":…,"state_bytes":…,"kernel_bytes":…,"sandbox":…}
+ * and a newline.
  */
-size_t report_probe_line(char out[REPORT_BYTES], const struct running_probe *probe);
+size_t report_probe_line(char out[REPORT_BYTES], const struct running_probe *probe,
+			 const struct agent_options *options);
 
 #endif

@@ -326,6 +326,8 @@ static void *run(void *argument)
 	bool stopping = false;
 
 	prctl(PR_SET_NAME, "cellos-sender");
+	if (s->config.begin != NULL)
+		s->config.begin();
 	do {
 		/* Acquire: all that the joined probes submitted is visible once stop is. */
 		if (!stopping && atomic_load_explicit(&s->stop, memory_order_acquire)) {

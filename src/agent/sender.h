@@ -34,6 +34,7 @@ struct sender_config {
 	int notify_fd;      /* eventfd, borrowed: written when the channel is gone; or -1 */
 	/* One line for a person, no newline. From any of our threads; must not block. May be NULL.
 	 */
+	void (*begin)(void); /* called first by the sender's thread; NULL: nothing */
 	void (*say)(void *context, bool only_verbose, const char *line);
 	void *context;
 };

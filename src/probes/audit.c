@@ -7,6 +7,7 @@
  * Threads, invariant, refusals: capability.h.
  */
 #include <errno.h>
+#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/netlink.h>
 #include <string.h>
@@ -214,6 +215,7 @@ static int audit_open(void *state, struct cellos_probe_env *env, struct cellos_p
 	(void)netlink_lost(&audit->records);
 	status->surface = "audit";
 	status->exactness = "inferred";
+	status->needs = UINT64_C(1) << CAP_AUDIT_CONTROL;
 	status->kernel_bytes = audit->records.buffer + audit->control.buffer;
 	cellos_probe_why(status, "refused privileged system calls, of processes that start from "
 				 "now on; audit is locked until the next boot");

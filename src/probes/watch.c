@@ -28,6 +28,7 @@
  * (overlay, proc, sys, ramfs), whatever the kernel would let us mark there.
  */
 #include <errno.h>
+#include <linux/capability.h>
 #include <fcntl.h>
 #include <linux/fanotify.h>
 #include <stdalign.h>
@@ -426,6 +427,8 @@ static void describe(const struct watch_state *state, struct cellos_probe_status
 		used = state->fds[FANOTIFY] >= 0 ? 1 : 2;
 	status->surface = names[used - 1];
 	status->exactness = "merged";
+	/* Paths that others may not read, and marks that tell of the actor. */
+	status->needs = UINT64_C(1) << CAP_DAC_READ_SEARCH | UINT64_C(1) << CAP_SYS_ADMIN;
 	for (unsigned by = 0; by < SURFACES; by++) {
 		char text[32] = "16384"; /* the kernel's default, where /proc does not tell */
 

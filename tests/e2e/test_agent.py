@@ -266,13 +266,55 @@ class Agent(lib.Case):
                   'printf "ASAN_OPTIONS=detect_leaks=0\\0" >/proc/self/environ && exec "$0" "$@"')
         receiver = self.receiver()
         process = subprocess.Popen(["unshare", namespaces, "sh", "-c", script, lib.AGENT, "--channel",
-                                    self.channel, "--verbose", "--probes", "process"],
+                                    self.channel, "--verbose", "--probes", "process", "--no-sandbox"],
                                    stderr=subprocess.PIPE)
         self.addCleanup(process.stderr.close)
         receiver.wait_report("heartbeat")
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(lib.PATIENCE), 0)
         self.assertIn(b"cannot arm probe process", process.stderr.read())
+
+    def caged(self, *extra):
+        """An agent that was built with a cage, and has closed it; its threads' status files."""
+        done = run("--probe-report", "--probes", "process")
+        if json.loads(done.stdout)["sandbox"] != "on":
+            self.skipTest("this agent was built without a sandbox: sanitizers, or no libseccomp")
+        if os.geteuid() != 0:
+            self.skipTest("what root gives up, only root has")
+        self.receiver()
+        agent = self.agent("--watch", self.watched, *extra)
+        return agent, self.status(agent)
+
+    def test_every_thread_is_in_the_cage_when_it_says_ready(self):
+        def laid_down():
+            return all(int(fields["CapPrm"], 16) & ~allowed.get(name, net_admin) == 0
+                       for name, fields in self.status(agent).items())
+
+        net_admin = 1 << 12
+        allowed = {"probe-watch": net_admin | 1 << 2 | 1 << 21, "probe-capability": net_admin | 1 << 30}
+        agent, threads = self.caged()
+        self.assertGreaterEqual(len(threads), 5, threads.keys())
+        for name, fields in threads.items():
+            self.assertEqual(fields["Seccomp"], "2", name)
+            self.assertEqual(fields["NoNewPrivs"], "1", name)
+        lib.wait_until(laid_down, "a thread has more capabilities than it needs")
+        pid = agent.process.pid
+        self.assertNotEqual(os.readlink(f"/proc/{pid}/ns/mnt"), os.readlink("/proc/self/ns/mnt"))
+        self.assertEqual(os.getsid(pid), pid)
+        with open(f"/proc/{pid}/limits", encoding="utf-8") as file:
+            core = [line.split() for line in file if line.startswith("Max core")][0]
+        self.assertEqual(core[4:6], ["0", "0"])
+        agent.stop()
+
+    @staticmethod
+    def status(agent):
+        """What the kernel says of each thread, by its name."""
+        found = {}
+        for thread in os.listdir(f"/proc/{agent.process.pid}/task"):
+            with open(f"/proc/{agent.process.pid}/task/{thread}/status", encoding="utf-8") as file:
+                fields = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+            found[fields["Name"]] = fields
+        return found
 
 
 if __name__ == "__main__":

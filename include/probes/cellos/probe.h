@@ -69,6 +69,7 @@ struct cellos_probe_status {
 				  one event), or "none" */
 	const char *surface;   /* "procfs", "inotify", "none" */
 	uint64_t kernel_bytes; /* buffers that the kernel holds for it, at most */
+	uint64_t needs;        /* capabilities, 1 << CAP_..., that run goes on using */
 	char why[CELLOS_PROBE_WHY_BYTES]; /* empty when there is nothing to say */
 };
 
