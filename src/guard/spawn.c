@@ -254,12 +254,17 @@ static int start_child(struct start *start, int cgroup, pid_t *pid)
 	return status;
 }
 
-int cellos_guard_spawn(const struct cellos_guard_options *options, char *const argv[],
+int cellos_guard_spawn(const struct cellos_guard_options *wanted, char *const argv[],
 		       const int stdio[3], pid_t *pid)
 {
+	struct cellos_guard_options own = *wanted;
+	const struct cellos_guard_options *options = &own;
 	struct start start = {.options = options, .argv = argv, .stdio = stdio};
 	int cgroup, status = cellos_guard_check(options);
 
+	/* Whoever stands between init and workload is not the workload's to name either. */
+	if (own.layout == CELLOS_GUARD_SHARED && own.protect_up_to < (uint32_t)getpid())
+		own.protect_up_to = (uint32_t)getpid();
 	if (status == 0)
 		status = check_root(options);
 	if (status < 0)
