@@ -77,8 +77,9 @@ static const char help[] =
 	"  --prepare                 first close what the kernel starts as root, until the next "
 	"boot\n"
 	"  --best-effort             start also when something cannot be had, and say what\n"
-	"  --without WALL            for tests: namespaces, capabilities, mounts, seccomp or "
-	"cgroup\n"
+	"  --without WALL            for tests: namespaces, capabilities, mounts, seccomp, "
+	"cgroup,\n"
+	"                            helpers or descriptors\n"
 	"  --print-profile[=HOW]     print what is refused: text (default), json or oci\n"
 	"  --help, --version\n";
 
@@ -127,8 +128,8 @@ static int take_word(struct command_line *line, int option)
 {
 	static const char *const layouts[] = {"hidden", "shared", NULL};
 	static const char *const profiles[] = {"strict", "compat", NULL};
-	static const char *const walls[] = {"namespaces", "capabilities", "mounts",
-					    "seccomp",    "cgroup",       NULL};
+	static const char *const walls[] = {"namespaces", "capabilities", "mounts",      "seccomp",
+					    "cgroup",     "helpers",      "descriptors", NULL};
 	static const char *const prints[] = {"text", "json", "oci", NULL};
 	int at;
 
@@ -146,7 +147,9 @@ static int take_word(struct command_line *line, int option)
 		line->guard.without |= at >= 0 ? 1u << at : 0;
 		return at >= 0 ? 0
 			       : bad("without", optarg,
-				     "namespaces, capabilities, mounts, seccomp or cgroup");
+				     "namespaces, capabilities, mounts, seccomp, cgroup, helpers "
+				     "or "
+				     "descriptors");
 	default:
 		at = optarg == NULL ? 0 : place(optarg, prints);
 		line->print = true;
@@ -212,9 +215,10 @@ static int parse(struct command_line *line, int argc, char **argv)
 
 static int run(const struct command_line *line, char **argv)
 {
-	struct guard_stdio stdio;
+	const bool apart = (line->guard.without & CELLOS_GUARD_DESCRIPTORS) == 0;
+	struct guard_stdio stdio = GUARD_STDIO_SHARED;
 	sigset_t ours, before;
-	int status;
+	int status = 0;
 	pid_t pid;
 
 	sigemptyset(&ours);
@@ -223,14 +227,16 @@ static int run(const struct command_line *line, char **argv)
 					       SIGCHLD, SIGWINCH}[i]);
 	sigprocmask(SIG_BLOCK, &ours, &before);
 	signal(SIGPIPE, SIG_IGN);
-	status = guard_stdio_open(&stdio);
+	if (apart)
+		status = guard_stdio_open(&stdio);
 	if (status < 0)
 		say(NULL, "cannot make standard descriptors");
 	else
 		status = cellos_guard_spawn(&line->guard, argv, stdio.child, &pid);
 	if (status < 0)
 		return EXIT_REFUSED;
-	guard_stdio_started(&stdio);
+	if (apart)
+		guard_stdio_started(&stdio);
 	status = guard_stdio_relay(&stdio, pid);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }

@@ -137,8 +137,11 @@ int cellos_guard_check(const struct cellos_guard_options *options)
 
 int cellos_guard_prepare(const struct cellos_guard_options *options)
 {
-	int result = check_proc(options);
+	int result;
 
+	if ((options->without & CELLOS_GUARD_HELPERS) != 0)
+		return 0;
+	result = check_proc(options);
 	for (size_t i = 0; i < sizeof(knobs) / sizeof(knobs[0]); i++) {
 		char text[64];
 		int status = is_open(&knobs[i], text, sizeof(text)), said = 0;

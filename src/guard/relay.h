@@ -19,6 +19,12 @@ struct guard_stdio {
 	int is_tty;
 };
 
+/* Ours themselves: nothing to copy. */
+#define GUARD_STDIO_SHARED                                                                         \
+	{                                                                                          \
+		.child = {0, 1, 2}, .to_child = -1, .output = { -1, -1 }                           \
+	}
+
 CELLOS_MUST_CHECK int guard_stdio_open(struct guard_stdio *stdio);
 /* The child has its side: close ours of it. */
 void guard_stdio_started(struct guard_stdio *stdio);

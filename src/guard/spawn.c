@@ -172,7 +172,7 @@ static void be_child(struct start *start)
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	status = raise_walls(start->options);
 	said = status < 0;
-	if (status == 0)
+	if (status == 0 && is_wanted(start->options, CELLOS_GUARD_DESCRIPTORS))
 		status = take_descriptors(start);
 	if (status == 0 && is_wanted(start->options, CELLOS_GUARD_NAMESPACES) &&
 	    start->options->layout == CELLOS_GUARD_HIDDEN) {
@@ -260,8 +260,10 @@ int cellos_guard_spawn(const struct cellos_guard_options *wanted, char *const ar
 	struct cellos_guard_options own = *wanted;
 	const struct cellos_guard_options *options = &own;
 	struct start start = {.options = options, .argv = argv, .stdio = stdio};
-	int cgroup, status = cellos_guard_check(options);
+	int cgroup, status = 0;
 
+	if (is_wanted(options, CELLOS_GUARD_HELPERS))
+		status = cellos_guard_check(options);
 	/* Whoever stands between init and workload is not the workload's to name either. */
 	if (own.layout == CELLOS_GUARD_SHARED && own.protect_up_to < (uint32_t)getpid())
 		own.protect_up_to = (uint32_t)getpid();

@@ -12,7 +12,9 @@
  *
  * Kernel command line: cellos.argv=LIST the workload (required), cellos.agent=LIST options of the
  * agent, cellos.guard=LIST options of the guard, cellos.layout=hidden|shared, cellos.cid=N where
- * the exit code goes (default 2, the host). LIST is base64 of a JSON array of strings.
+ * the exit code goes (default 2, the host). For tests: cellos.first=LIST a command that is run to
+ * its end before the agent (it may leave a daemon), cellos.bare=1 the workload without any guard in
+ * init's own root. LIST is base64 of a JSON array of strings.
  *
  * In its root: /cellos-telemetry, /cellos-guard, /workload (copied to a file system of its own),
  * /modules with a file `order` (when the kernel has its drivers as modules).
@@ -48,12 +50,15 @@
 #define NOT_STARTED 125
 #define AGENT_DIED 124
 #define WORKLOAD_ROOT "/mnt"
+#define GROUPS "/sys/fs/cgroup"
+#define AGENT_MEMORY "4194304" /* twice what it has */
 /* The agent gets this long to drain when the workload has ended. */
 #define DRAIN_SECONDS 4
 
 struct plan {
-	struct init_words workload, agent, guard;
+	struct init_words workload, agent, guard, first;
 	bool shared;
+	bool bare;
 	unsigned cid;
 };
 
@@ -92,7 +97,8 @@ static int read_plan(struct plan *plan)
 	plan->cid = VMADDR_CID_HOST;
 	if (take_list(line, "cellos.argv", &plan->workload) < 0 ||
 	    take_list(line, "cellos.agent", &plan->agent) == -EINVAL ||
-	    take_list(line, "cellos.guard", &plan->guard) == -EINVAL)
+	    take_list(line, "cellos.guard", &plan->guard) == -EINVAL ||
+	    take_list(line, "cellos.first", &plan->first) == -EINVAL)
 		return -EINVAL;
 	length = init_find(line, "cellos.layout", &value);
 	plan->shared = length == 6 && strncmp(value, "shared", 6) == 0;
@@ -100,6 +106,7 @@ static int read_plan(struct plan *plan)
 		say("use", "cellos.layout", EINVAL);
 		return -EINVAL;
 	}
+	plan->bare = init_find(line, "cellos.bare", &value) == 1 && *value == '1';
 	if (init_find(line, "cellos.cid", &value) > 0)
 		plan->cid = (unsigned)strtoul(value, NULL, 10);
 	return 0;
@@ -284,18 +291,30 @@ static int run(char *const argv[])
 	return code_of(status);
 }
 
+static void write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+		say("write", path, errno);
+	if (fd >= 0)
+		close(fd);
+}
+
 /* It has the newest memory and the last word when there is not enough CPU or memory for all. */
 static void favour(pid_t agent)
 {
-	char path[64];
-	int fd;
+	char path[64], number[24];
 
 	snprintf(path, sizeof(path), "/proc/%d/oom_score_adj", agent);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || write(fd, "-1000", 5) < 0)
-		say("protect", path, errno);
-	if (fd >= 0)
-		close(fd);
+	snprintf(number, sizeof(number), "%d", agent);
+	write_text(path, "-1000");
+	write_text(GROUPS "/cgroup.subtree_control", "+cpu +memory");
+	if (mkdir(GROUPS "/agent", 0755) < 0 && errno != EEXIST)
+		say("make", GROUPS "/agent", errno);
+	write_text(GROUPS "/agent/cpu.weight", "10000");
+	write_text(GROUPS "/agent/memory.min", AGENT_MEMORY);
+	write_text(GROUPS "/agent/cgroup.procs", number);
 }
 
 /* The agent's pid once every probe is armed; -1: it ended before. */
@@ -346,13 +365,15 @@ static unsigned long highest_thread(pid_t agent)
 	return highest;
 }
 
-static pid_t start_workload(const struct plan *plan, pid_t agent)
+static pid_t start_workload(struct plan *plan, pid_t agent)
 {
 	char number[24];
 	const char *const hidden[] = {"--root", WORKLOAD_ROOT, NULL};
 	const char *const shared[] = {"--root",        WORKLOAD_ROOT, "--layout", "shared",
 				      "--protect-pid", number,        NULL};
 
+	if (plan->bare)
+		return start(plan->workload.words, -1);
 	snprintf(number, sizeof(number), "%lu", highest_thread(agent));
 	return start(join("/cellos-guard", plan->shared ? shared : hidden, &plan->guard,
 			  &plan->workload),
@@ -388,7 +409,7 @@ static void wake(int signal_number)
 }
 
 /* Agent, guard, workload: in the init's own namespace, or as PID 1 of the one they share. */
-static int run_guest(const struct plan *plan)
+static int run_guest(struct plan *plan)
 {
 	const struct sigaction alarm_action = {.sa_handler = wake};
 	pid_t agent, workload;
@@ -401,7 +422,7 @@ static int run_guest(const struct plan *plan)
 	return workload < 0 ? NOT_STARTED : watch(agent, workload);
 }
 
-static int run_shared(const struct plan *plan)
+static int run_shared(struct plan *plan)
 {
 	struct clone_args arguments = {.flags = CLONE_NEWPID | CLONE_NEWNS, .exit_signal = SIGCHLD};
 	pid_t pid = (pid_t)syscall(SYS_clone3, &arguments, sizeof(arguments));
@@ -439,19 +460,21 @@ static void report(unsigned cid, int code)
 static int start_guest(struct plan *plan)
 {
 	const char *const prepare[] = {"--prepare", NULL};
-	const struct init_words none = {.count = 0};
 
 	if (mount_at("proc", "/proc", "proc", NULL) < 0 ||
 	    mount_at("sysfs", "/sys", "sysfs", NULL) < 0 ||
 	    mount_at("devtmpfs", "/dev", "devtmpfs", NULL) < 0 || read_plan(plan) < 0)
 		return NOT_STARTED;
 	(void)mount_at("devpts", "/dev/pts", "devpts", "ptmxmode=0666");
+	(void)mount_at("cgroup2", GROUPS, "cgroup2", NULL);
 	if (load_modules() < 0)
 		return NOT_STARTED;
 	raise_loopback();
 	if (make_workload_root() < 0)
 		return NOT_STARTED;
-	if (run(join("/cellos-guard", prepare, &none, NULL)) != 0)
+	if (!plan->bare && run(join("/cellos-guard", prepare, &plan->guard, NULL)) != 0)
+		return NOT_STARTED;
+	if (plan->first.count > 0 && run(plan->first.words) != 0)
 		return NOT_STARTED;
 	return plan->shared ? run_shared(plan) : run_guest(plan);
 }

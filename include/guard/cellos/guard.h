@@ -43,7 +43,9 @@ enum cellos_guard_wall {
 	CELLOS_GUARD_CAPABILITIES = 2,
 	CELLOS_GUARD_MOUNTS = 4,
 	CELLOS_GUARD_SECCOMP = 8,
-	CELLOS_GUARD_CGROUP = 16
+	CELLOS_GUARD_CGROUP = 16,
+	CELLOS_GUARD_HELPERS = 32,    /* what cellos_guard_prepare closes */
+	CELLOS_GUARD_DESCRIPTORS = 64 /* the workload gets the caller's */
 };
 
 struct cellos_guard_options {
