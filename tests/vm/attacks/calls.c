@@ -1,0 +1,444 @@
+/* SPDX-FileCopyrightText: cellos-telemetry contributors */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * System calls that see or change more than their caller: namespaces, mounts, BPF, keys, modules,
+ * the machine. One thread.
+ */
+#include "attack.h"
+
+#include <fcntl.h>
+#include <linux/bpf.h>
+#include <linux/fanotify.h>
+#include <linux/mount.h>
+#include <linux/reboot.h>
+#include <linux/sched.h>
+#include <linux/userfaultfd.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/io.h>
+#include <sys/ioctl.h>
+#include <sys/klog.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/shm.h>
+#include <sys/socket.h>
+#include <sys/swap.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/timex.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* ---- namespaces -------------------------------------------------------------------------------
+ */
+
+static int do_unshare(void)
+{
+	return outcome(unshare(CLONE_NEWNS));
+}
+
+static int do_unshare_user(void)
+{
+	return outcome(unshare(CLONE_NEWUSER));
+}
+
+static int do_unshare_pid_high_bit(void)
+{
+	return outcome(syscall(SYS_unshare, HIGH_BIT | CLONE_NEWNET));
+}
+
+static int do_setns(void)
+{
+	int fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+
+	return fd < 0 ? errno : outcome(setns(fd, CLONE_NEWNET));
+}
+
+static int clone_with(unsigned long flags)
+{
+	long pid = syscall(SYS_clone, flags | SIGCHLD, 0L, 0L, 0L, 0L);
+
+	if (pid == 0)
+		_exit(0);
+	if (pid > 0)
+		(void)waitpid((pid_t)pid, NULL, 0);
+	return outcome(pid);
+}
+
+static int do_clone(void)
+{
+	return clone_with(CLONE_NEWPID);
+}
+
+static int do_clone_high_bit(void)
+{
+	return clone_with((unsigned long)HIGH_BIT | CLONE_NEWNET);
+}
+
+static int do_clone_user(void)
+{
+	return clone_with(CLONE_NEWUSER);
+}
+
+static int do_clone3(void)
+{
+	struct clone_args arguments = {.flags = CLONE_NEWUSER, .exit_signal = SIGCHLD};
+	long pid = syscall(SYS_clone3, &arguments, sizeof(arguments));
+
+	if (pid == 0)
+		_exit(0);
+	if (pid > 0)
+		(void)waitpid((pid_t)pid, NULL, 0);
+	return outcome(pid);
+}
+
+/* ---- mounts -----------------------------------------------------------------------------------
+ */
+
+static int do_mount(void)
+{
+	int result = outcome(mount("none", "/tmp", "tmpfs", 0, NULL));
+
+	(void)umount2("/tmp", MNT_DETACH);
+	return result;
+}
+
+static int do_remount(void)
+{
+	int result = outcome(mount(NULL, "/proc", NULL, MS_REMOUNT | MS_BIND, NULL));
+
+	(void)mount(NULL, "/proc", NULL, MS_REMOUNT | MS_BIND | MS_NOSUID, NULL);
+	return result;
+}
+
+static int do_umount(void)
+{
+	return outcome(umount2("/dev/pts", MNT_DETACH));
+}
+
+static int do_fsopen(void)
+{
+	return outcome(syscall(SYS_fsopen, "proc", 0L));
+}
+
+static int do_open_tree(void)
+{
+	return outcome(syscall(SYS_open_tree, AT_FDCWD, "/", OPEN_TREE_CLONE));
+}
+
+static int do_mount_setattr(void)
+{
+	struct mount_attr none = {0};
+
+	return outcome(
+		syscall(SYS_mount_setattr, AT_FDCWD, "/proc", 0L, &none, (long)sizeof(none)));
+}
+
+static int do_pivot_root(void)
+{
+	int result;
+
+	/* Where both are the same, the kernel looks no further than the right to do it. */
+	result = outcome(syscall(SYS_pivot_root, "/proc", "/proc"));
+	return result == EBUSY || result == EINVAL ? WORKED : result;
+}
+
+static int do_handle(void)
+{
+	union {
+		struct file_handle handle;
+		char room[sizeof(struct file_handle) + MAX_HANDLE_SZ];
+	} name = {.handle.handle_bytes = MAX_HANDLE_SZ};
+	int mount_id, top = open("/tmp", O_RDONLY | O_CLOEXEC);
+
+	if (name_to_handle_at(AT_FDCWD, "/tmp", &name.handle, &mount_id, 0) < 0)
+		return errno == EOPNOTSUPP ? ABSENT : errno;
+	return outcome(open_by_handle_at(top, &name.handle, O_RDONLY));
+}
+
+/* ---- the kernel's insides ---------------------------------------------------------------------
+ */
+
+static int do_bpf_map(void)
+{
+	union bpf_attr map = {
+		.map_type = BPF_MAP_TYPE_ARRAY, .key_size = 4, .value_size = 4, .max_entries = 1};
+
+	return outcome(syscall(SYS_bpf, BPF_MAP_CREATE, &map, sizeof(map)));
+}
+
+/* The probes' programs are found by counting, and let go. */
+static int do_bpf_detach(void)
+{
+	union bpf_attr next = {.start_id = 0};
+	union bpf_attr by = {0};
+	int fd;
+
+	if (syscall(SYS_bpf, BPF_LINK_GET_NEXT_ID, &next, sizeof(next)) < 0)
+		return errno == ENOENT ? ABSENT : errno;
+	by.link_id = next.next_id;
+	fd = (int)syscall(SYS_bpf, BPF_LINK_GET_FD_BY_ID, &by, sizeof(by));
+	return outcome(fd); /* BPF_LINK_DETACH takes it from here */
+}
+
+static int do_keyctl(void)
+{
+	return outcome(syscall(SYS_keyctl, 0L /* get the id of */, -3L /* the session's */, 0L));
+}
+
+static int do_add_key(void)
+{
+	return outcome(syscall(SYS_add_key, "user", "cellos", "x", 1L, -2L));
+}
+
+static int do_userfault(void)
+{
+	return outcome(syscall(SYS_userfaultfd, UFFD_USER_MODE_ONLY));
+}
+
+/* Reports are what needs no capability. */
+static int do_fanotify(void)
+{
+	return outcome(syscall(SYS_fanotify_init, FAN_CLASS_NOTIF | FAN_REPORT_FID, O_RDONLY));
+}
+
+static int do_init_module(void)
+{
+	int result = outcome(syscall(SYS_init_module, "", 0L, ""));
+
+	return result == ENOEXEC ? WORKED : result; /* only its content was wrong */
+}
+
+static int do_finit_module(void)
+{
+	int result = outcome(syscall(SYS_finit_module, -1, "", 0));
+
+	return result == EBADF ? WORKED : result;
+}
+
+static int do_delete_module(void)
+{
+	int result = outcome(syscall(SYS_delete_module, "no_such", O_NONBLOCK));
+
+	return result == ENOENT ? WORKED : result;
+}
+
+static int do_kexec(void)
+{
+	int result = outcome(syscall(SYS_kexec_load, 0L, 0L, NULL, 0L)); /* none: unload */
+
+	return result == ENOSYS ? ABSENT : result;
+}
+
+static int do_kexec_file(void)
+{
+	int result = outcome(syscall(SYS_kexec_file_load, -1, -1, 0L, NULL, 4L /* no initrd */));
+
+	return result == EBADF ? WORKED : result;
+}
+
+static int do_iopl(void)
+{
+	return outcome(iopl(3));
+}
+
+static int do_ioperm(void)
+{
+	return outcome(ioperm(0x3f8, 8, 1));
+}
+
+static int do_syslog(void)
+{
+	return outcome(klogctl(5 /* clear */, NULL, 0));
+}
+
+static int do_acct(void)
+{
+	return outcome(acct(NULL));
+}
+
+static int do_swap(void)
+{
+	int result = outcome(swapoff("/tmp"));
+
+	return result == EINVAL ? WORKED : result;
+}
+
+static int do_settimeofday(void)
+{
+	struct timeval now;
+
+	gettimeofday(&now, NULL);
+	return outcome(settimeofday(&now, NULL));
+}
+
+static int do_clock_settime(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return outcome(clock_settime(CLOCK_REALTIME, &now));
+}
+
+static int do_adjtime(void)
+{
+	struct timex none = {.modes = ADJ_STATUS, .status = STA_UNSYNC};
+
+	return adjtimex(&none) < 0 ? errno : WORKED;
+}
+
+static int do_vhangup(void)
+{
+	return outcome(vhangup());
+}
+
+static int do_hostname(void)
+{
+	return outcome(sethostname("cellos", 6));
+}
+
+/* What is typed into a terminal is read by whoever reads it next. */
+static int do_tiocsti(void)
+{
+	int fd = open("/dev/tty", O_RDWR | O_CLOEXEC);
+
+	return fd < 0 ? errno : outcome(ioctl(fd, TIOCSTI, ""));
+}
+
+static int do_tiocsti_high_bit(void)
+{
+	int fd = open("/dev/tty", O_RDWR | O_CLOEXEC);
+
+	return fd < 0 ? errno : outcome(syscall(SYS_ioctl, fd, HIGH_BIT | TIOCSTI, ""));
+}
+
+/* A tracer changes what its child calls, behind the filter's back. */
+static int do_changed_call(void)
+{
+	pid_t child = fork();
+	struct user_regs_struct registers;
+	int status, result = EPROTO;
+
+	if (child == 0) {
+		(void)ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+		raise(SIGSTOP);
+		_exit(syscall(SYS_getppid, UFFD_USER_MODE_ONLY) >= 0 ? 0 : errno);
+	}
+	if (waitpid(child, &status, 0) != child || !WIFSTOPPED(status))
+		return EPROTO;
+	while (ptrace(PTRACE_SYSCALL, child, NULL, NULL) == 0 &&
+	       waitpid(child, &status, 0) == child && WIFSTOPPED(status)) {
+		(void)ptrace(PTRACE_GETREGS, child, NULL, &registers);
+		if (registers.orig_rax != SYS_getppid)
+			continue;
+		registers.orig_rax = SYS_userfaultfd;
+		(void)ptrace(PTRACE_SETREGS, child, NULL, &registers);
+	}
+	if (WIFEXITED(status))
+		result = WEXITSTATUS(status);
+	return result;
+}
+
+/* ---- capabilities -----------------------------------------------------------------------------
+ */
+
+static int do_regain(void)
+{
+	/* Root's programs start with what the bounding set holds. */
+	return prctl(PR_CAPBSET_READ, 21 /* CAP_SYS_ADMIN */) == 1 ? WORKED : EPERM;
+}
+
+static int do_raise_ambient(void)
+{
+	return outcome(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, 12 /* NET_ADMIN */, 0, 0)) ==
+			       WORKED
+		       ? WORKED
+	       : prctl(PR_CAPBSET_READ, 12) == 1 ? WORKED
+						 : EPERM;
+}
+
+static int do_file_capability(void)
+{
+	/* VFS_CAP_REVISION_2, effective, all of the first 32 permitted. */
+	static const unsigned value[5] = {0x02000001, 0xffffffff, 0, 0, 0};
+	int fd = open("/tmp/capable", O_WRONLY | O_CREAT | O_CLOEXEC, 0755), result;
+
+	close(fd);
+	result = outcome(syscall(SYS_setxattr, "/tmp/capable", "security.capability", value,
+				 (long)sizeof(value), 0L));
+	(void)unlink("/tmp/capable");
+	return result == EOPNOTSUPP ? ABSENT : result;
+}
+
+static int do_shared_memory(void)
+{
+	return outcome(shmget(ATTACK_SHM_KEY, 0, 0));
+}
+
+/* ---- the machine ------------------------------------------------------------------------------
+ */
+
+static int do_reboot(void)
+{
+	return outcome(syscall(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2,
+			       LINUX_REBOOT_CMD_RESTART, NULL)) == WORKED
+		       ? SENT
+		       : errno;
+}
+
+const struct attack attacks_calls[] = {
+	{"unshare", "CS", "CS", do_unshare, "unshare(CLONE_NEWNS)"},
+	{"unshare-user", "HS", "HS", do_unshare_user, "unshare(CLONE_NEWUSER)"},
+	{"unshare-high", "CS", "CS", do_unshare_pid_high_bit, "unshare with bit 32 set"},
+	{"setns", "CS", "CS", do_setns, "setns"},
+	{"clone", "CS", "CS", do_clone, "clone(CLONE_NEWPID)"},
+	{"clone-high", "CS", "CS", do_clone_high_bit, "clone with bit 32 set"},
+	{"clone-user", "HS", "HS", do_clone_user, "clone(CLONE_NEWUSER)"},
+	{"clone3", "HS", "HS", do_clone3, "clone3(CLONE_NEWUSER)"},
+	{"mount", "CS", "CS", do_mount, "mount"},
+	{"remount", "CS", "CS", do_remount, "mount: read-write again"},
+	{"umount", "CS", "CS", do_umount, "umount2"},
+	{"fsopen", "CS", "CS", do_fsopen, "fsopen"},
+	{"open-tree", "CS", "CS", do_open_tree, "open_tree"},
+	{"mount-setattr", "CS", "CS", do_mount_setattr, "mount_setattr"},
+	{"pivot-root", "CS", "CS", do_pivot_root, "pivot_root"},
+	{"handle", "CS", "CS", do_handle, "open_by_handle_at"},
+	{"bpf", "CS", "CS", do_bpf_map, "bpf"},
+	{"bpf-detach", "CS", "CS", do_bpf_detach, "take hold of the probes' BPF links"},
+	{"keyctl", "S", "S", do_keyctl, "keyctl"},
+	{"add-key", "S", "S", do_add_key, "add_key"},
+	{"userfaultfd", "S", "S", do_userfault, "userfaultfd"},
+	{"changed-call", "S", "S", do_changed_call, "a tracer changes the call's number"},
+	{"fanotify", "S", "S", do_fanotify, "fanotify_init"},
+	{"init-module", "CS", "CS", do_init_module, "init_module"},
+	{"finit-module", "CS", "CS", do_finit_module, "finit_module"},
+	{"delete-module", "CS", "CS", do_delete_module, "delete_module"},
+	{"kexec", "CS", "CS", do_kexec, "kexec_load"},
+	{"kexec-file", "CS", "CS", do_kexec_file, "kexec_file_load"},
+	{"iopl", "CS", "CS", do_iopl, "iopl"},
+	{"ioperm", "CS", "CS", do_ioperm, "ioperm"},
+	{"syslog", "CS", "CS", do_syslog, "clear the kernel's log"},
+	{"acct", "CS", "CS", do_acct, "acct"},
+	{"swap", "CS", "CS", do_swap, "swapoff"},
+	{"settimeofday", "CS", "CS", do_settimeofday, "settimeofday"},
+	{"clock-settime", "CS", "CS", do_clock_settime, "clock_settime"},
+	{"adjtime", "C", "C", do_adjtime, "adjtimex"},
+	{"vhangup", "CS", "CS", do_vhangup, "vhangup"},
+	{"hostname", "C", "C", do_hostname, "sethostname"},
+	{"tiocsti", "S", "S", do_tiocsti, "TIOCSTI"},
+	{"tiocsti-high", "S", "S", do_tiocsti_high_bit, "TIOCSTI with bit 32 set"},
+	{"regain", "C", "C", do_regain, "capabilities by exec"},
+	{"ambient", "C", "C", do_raise_ambient, "ambient capabilities"},
+	{"file-capability", "C", "C", do_file_capability, "capabilities on a file"},
+	{"shared-memory", "N", "N", do_shared_memory, "System V memory of init's"},
+	{"reboot", "NCS", "CS", do_reboot, "reboot"},
+	{0},
+};
