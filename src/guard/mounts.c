@@ -91,8 +91,8 @@ static int cover(const char *path)
 }
 
 /* As OCI runtimes do. */
-static const char *const read_only[] = {"/proc/sys", "/proc/sysrq-trigger", "/proc/irq",
-					"/proc/bus", "/proc/fs"};
+static const char *const read_only[] = {
+	"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/pressure"};
 static const char *const covered[] = {
 	"/proc/kcore",         "/proc/kmsg",          "/proc/keys",           "/proc/key-users",
 	"/proc/latency_stats", "/proc/timer_list",    "/proc/sched_debug",    "/proc/acpi",
@@ -103,10 +103,13 @@ static const char *const covered[] = {
 
 static int own_proc(const struct cellos_guard_options *options)
 {
+	/* In the agent's PID namespace nobody shows whom the workload could not trace. What the
+	   same user may write there, oom_score_adj first of all, asks for no more than the user. */
+	const char *data = options->layout == CELLOS_GUARD_SHARED ? "hidepid=ptraceable" : NULL;
 	int status = fresh_folder("/proc"), said;
 
 	if (status == 0)
-		status = do_mount("proc", "/proc", "proc", HARMLESS, NULL);
+		status = do_mount("proc", "/proc", "proc", HARMLESS, data);
 	if (status < 0)
 		return guard_missing(options, status, "cannot mount /proc: %s", strerror(-status));
 	for (size_t i = 0; i < sizeof(read_only) / sizeof(read_only[0]); i++) {

@@ -60,11 +60,11 @@ static int do_kill_child(void)
 	pid_t pid = start_child();
 	int status;
 
-	if (kill(pid, SIGTERM) < 0)
+	if (kill(pid, SIGUSR1) < 0)
 		return end_child(pid, errno);
 	if (waitpid(pid, &status, 0) != pid)
 		return errno;
-	return WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM ? WORKED : EPROTO;
+	return WIFSIGNALED(status) && WTERMSIG(status) == SIGUSR1 ? WORKED : EPROTO;
 }
 
 static int do_read_child(void)

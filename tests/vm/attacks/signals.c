@@ -8,6 +8,7 @@
 #include "attack.h"
 
 #include <fcntl.h>
+#include <linux/reboot.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -209,6 +210,14 @@ static int do_sigio(void)
 /* ---- those that end it ------------------------------------------------------------------------
  */
 
+static int do_reboot(void)
+{
+	return outcome(syscall(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2,
+			       LINUX_REBOOT_CMD_RESTART, NULL)) == WORKED
+		       ? SENT
+		       : errno;
+}
+
 static int do_kill_everybody(void)
 {
 	return kill(-1, SIGTERM) < 0 ? errno : SENT;
@@ -249,6 +258,7 @@ const struct attack attacks_signals[] = {
 	{"fiosetown", "N", "S", do_fiosetown, "FIOSETOWN with F_SETSIG"},
 	{"siocspgrp", "N", "S", do_siocspgrp, "SIOCSPGRP with F_SETSIG"},
 	{"sigio", "agent", "agent", do_sigio, "FIOSETOWN and SIGIO, which it keeps blocked"},
+	{"reboot", "NCS", "CS", do_reboot, "reboot"},
 	{"kill-everybody", "N", "S", do_kill_everybody, "kill(-1, SIGTERM)"},
 	{"setown-sigkill", "N", "S", do_setown_sigkill, "F_SETOWN with F_SETSIG(SIGKILL)"},
 	{"kill-9", "N", "S", do_kill_9, "kill(SIGKILL)"},
