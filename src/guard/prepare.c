@@ -119,7 +119,7 @@ int cellos_guard_check(const struct cellos_guard_options *options)
 {
 	int result = check_proc(options);
 
-	for (size_t i = 0; i < sizeof(knobs) / sizeof(knobs[0]); i++) {
+	for (size_t i = 0; result == 0 && i < sizeof(knobs) / sizeof(knobs[0]); i++) {
 		char text[64];
 		int status = is_open(&knobs[i], text, sizeof(text)), said = 0;
 
@@ -129,8 +129,8 @@ int cellos_guard_check(const struct cellos_guard_options *options)
 		else if (status < 0)
 			said = guard_missing(options, -EPERM, "cannot read %s: %s", knobs[i].path,
 					     strerror(-status));
-		if (result == 0)
-			result = said;
+		if (said < 0)
+			return said; /* one line why is enough */
 	}
 	return result;
 }
@@ -142,7 +142,7 @@ int cellos_guard_prepare(const struct cellos_guard_options *options)
 	if ((options->without & CELLOS_GUARD_HELPERS) != 0)
 		return 0;
 	result = check_proc(options);
-	for (size_t i = 0; i < sizeof(knobs) / sizeof(knobs[0]); i++) {
+	for (size_t i = 0; result == 0 && i < sizeof(knobs) / sizeof(knobs[0]); i++) {
 		char text[64];
 		int status = is_open(&knobs[i], text, sizeof(text)), said = 0;
 
@@ -155,8 +155,8 @@ int cellos_guard_prepare(const struct cellos_guard_options *options)
 		if (status < 0)
 			said = guard_missing(options, status, "cannot set %s to '%s': %s",
 					     knobs[i].path, knobs[i].wanted, strerror(-status));
-		if (result == 0)
-			result = said;
+		if (said < 0)
+			return said; /* one line why is enough */
 	}
 	return result != 0 ? result : cellos_guard_check(options);
 }
