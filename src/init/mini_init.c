@@ -435,7 +435,10 @@ static int run_shared(struct plan *plan)
 	}
 	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
-	return pid < 0 ? NOT_STARTED : code_of(status);
+	if (pid < 0)
+		return NOT_STARTED;
+	/* Its PID 1 does not end by a signal but from within, and takes the agent along. */
+	return WIFSIGNALED(status) ? AGENT_DIED : code_of(status);
 }
 
 /* ---- the end -------------------------------------------------------------------------------- */

@@ -22,10 +22,11 @@ enum {
 };
 
 /*
- * Which walls stop it, each of them alone, in the hidden and in the shared layout: N namespaces, C
- * capabilities, M mounts, S seccomp, G cgroup, H helpers, D descriptors. Or one word: "allowed" (it
- * is no attack and must work), "agent" (the agent bears it without any wall), "open" (it works in
- * this layout), "never" (it does not work there even without the guard).
+ * Which walls stop it, in the hidden and in the shared layout: N namespaces, C capabilities, M
+ * mounts, S seccomp, G cgroup, H helpers, D descriptors. "N C": each of them alone; "NM C": the two
+ * together, or the one. Or a word: "allowed" (it is no attack and must work), "agent" (the agent
+ * bears it without any wall), "open" (it works in this layout), "never" (it does not work there
+ * even without the guard).
  */
 struct attack {
 	const char *name;

@@ -30,6 +30,7 @@ WALLS = {"N": "namespaces", "C": "capabilities", "M": "mounts", "S": "seccomp", 
          "D": "descriptors"}
 LAYOUTS = ("hidden", "shared")
 LIMITS = ["--pids", "200", "--memory", str(128 << 20), "--cpu-percent", "100"]
+AGENT_DIED = 124  # what init tells then
 AGENT = ["--heartbeat-interval", "100"]
 
 Row = collections.namedtuple("Row", "name hidden shared what")
@@ -126,8 +127,7 @@ class Lab:
             found, trying = read_console(ended.text)
             outcomes.update(found)
             if trying is not None:
-                outcomes[trying] = Outcome("sent", "", "the machine hangs" if ended.late else
-                                           "the guest ends")
+                outcomes[trying] = self._last_one(ended)
             left = [name for name in names if name not in outcomes]
             if len(left) == len(names) or (left and trying is None):
                 raise AssertionError(f"{kernel} {layout} {without}: {left} were not tried; {ended.tail()}")
@@ -140,14 +140,29 @@ class Lab:
         return outcomes
 
     @staticmethod
+    def _last_one(ended):
+        """The outcome of the attack after which the guest ended."""
+        if ended.late:
+            return Outcome("sent", "", "the machine hangs")
+        if ended.code is None or ended.code == AGENT_DIED:
+            return Outcome("sent", "", "the agent ends")
+        return Outcome("ended", "its own end")  # init tells the workload's exit code, the agent alive
+
+    @staticmethod
     def _label(without):
         if without is None:
             return "without the guard"
         return "without " + " ".join(WALLS[letter] for letter in without) if without else "guarded"
 
 
-def is_walls(spec):
-    return all(letter in WALLS for letter in spec)
+def alternatives(spec):
+    """"NM C" as its parts, each of which is said to stop the attack alone; () when it is a word."""
+    return tuple(spec.split()) if all(letter in WALLS for letter in spec.replace(" ", "")) else ()
+
+
+def breaches(spec):
+    """Every least set of walls without which nothing of that is whole."""
+    return {"".join(sorted(set(taken))) for taken in itertools.product(*alternatives(spec))}
 
 
 class Verdicts:
@@ -172,22 +187,24 @@ class Verdicts:
         for kernel in lab.kernels:
             for name, outcome in lab.run(kernel, layout, None, left).items():
                 self.bare[name], self.where[name] = outcome, kernel
-            left = [name for name in left if not self.bare[name].worked and is_walls(self.spec[name])]
+            left = [name for name in left if not self.bare[name].worked and alternatives(self.spec[name])]
         for kernel in lab.kernels:
             self._look_at_walls(kernel)
 
     def _look_at_walls(self, kernel):
         names = [name for name, spec in self.spec.items()
-                 if is_walls(spec) and self.where[name] == kernel and self.bare[name].worked]
-        for walls in sorted({"".join(sorted(self.spec[name])) for name in names}):
-            self.own.update(self.lab.run(kernel, self.layout, walls,
-                                         [name for name in names if set(self.spec[name]) == set(walls)]))
-        for wall in WALLS:
-            others = "".join(letter for letter in WALLS if letter != wall)
-            # A wall alone: of those that have one only, the guarded run and the one without it say it all.
-            chosen = [name for name in names if wall in self.spec[name] and len(self.spec[name]) > 1]
+                 if alternatives(spec) and self.where[name] == kernel and self.bare[name].worked]
+        for without in sorted(set().union(*(breaches(self.spec[name]) for name in names))):
+            chosen = [name for name in names if without in breaches(self.spec[name])]
+            for name, outcome in self.lab.run(kernel, self.layout, without, chosen).items():
+                self.own[name, without] = outcome
+        for part in sorted(set().union(*(alternatives(self.spec[name]) for name in names))):
+            # Where there is no other part, the guarded run and the one without it say it all.
+            chosen = [name for name in names
+                      if part in alternatives(self.spec[name]) and self.spec[name] != part]
+            others = "".join(letter for letter in WALLS if letter not in part)
             for name, outcome in self.lab.run(kernel, self.layout, others, chosen).items():
-                self.only[name, wall] = outcome
+                self.only[name, part] = outcome
 
     def judge(self):
         for name, spec in self.spec.items():
@@ -212,11 +229,13 @@ class Verdicts:
     def _judge_walls(self, name):
         if not self.bare[name].worked:
             self.blame(name, f"does not work even without the guard: {self.bare[name]}")
-        elif not self.own[name].worked:
-            self.blame(name, f"does not work without its walls: {self.own[name]}")
-        for wall in WALLS:
-            if (name, wall) in self.only and self.only[name, wall].worked:
-                self.blame(name, f"works behind {WALLS[wall]} alone: {self.only[name, wall]}")
+            return
+        for without in breaches(self.spec[name]):
+            if not self.own[name, without].worked:
+                self.blame(name, f"does not work without {without}: {self.own[name, without]}")
+        for part in alternatives(self.spec[name]):
+            if (name, part) in self.only and self.only[name, part].worked:
+                self.blame(name, f"works behind {part} alone: {self.only[name, part]}")
 
 
 # ---- the table ----------------------------------------------------------------------------------------------
@@ -225,8 +244,8 @@ HEAD = """# What a hostile root tried
 
 Written by `tests/vm/attacks/test_attacks.py --write`; the test runs all of it again and fails when a verdict
 has changed. Every line is a small program, run as root inside of guests that the test boots: behind the guard
-in both layouts, without the guard, and without just those walls that stop it; and where several walls stop
-it, behind each of them alone. After every attack the agent, still the same process, had to send and be as it
+in both layouts, without the guard, and without just those walls that stop it; and where any of several walls
+stops it, behind each of them alone. After every attack the agent, still the same process, had to send and be as it
 was. Kernels: {kernels}.
 
 A cell says what the attack met, and through which walls.
@@ -238,30 +257,37 @@ FOOT = {"allowed": "allowed", "agent": "the agent bears it", "never": "not possi
         "open": "**open**"}
 
 
+def walls_in_words(spec):
+    return " or ".join(" with ".join(WALLS[letter] for letter in part) for part in alternatives(spec))
+
+
 def cell(verdicts, name):
     spec = verdicts.spec[name]
     outcome = verdicts.guarded[name]
-    if is_walls(spec):
-        return f"{outcome}: {', '.join(WALLS[letter] for letter in spec)}"
+    if alternatives(spec):
+        return f"{outcome}: {walls_in_words(spec)}"
     if spec == "allowed":
         return str(outcome)
     return FOOT[spec]
 
 
-def control(found, verdicts, name):
+def without_guard(verdicts, name):
     """hidden, or both where they are not the same."""
-    texts = []
-    for one in verdicts:
-        outcome = getattr(one, found).get(name)
-        if outcome is not None:
-            texts.append("works" if outcome.worked and one.spec[name] != "allowed" else str(outcome))
+    texts = [str(one.bare[name]) if one.spec[name] == "allowed" or not one.bare[name].worked else "works"
+             for one in verdicts]
+    return " / ".join(dict.fromkeys(texts))
+
+
+def without_walls(verdicts, name):
+    texts = ["works" if outcome.worked else str(outcome)
+             for one in verdicts for (row, _), outcome in sorted(one.own.items()) if row == name]
     return " / ".join(dict.fromkeys(texts)) or "-"
 
 
 def table(lab, verdicts):
     text = HEAD.format(kernels=", ".join(lab.kernels))
     for name, row in lab.rows.items():
-        cells = [row.what, control("bare", verdicts, name), control("own", verdicts, name),
+        cells = [row.what, without_guard(verdicts, name), without_walls(verdicts, name),
                  *(cell(one, name) for one in verdicts)]
         text += "| " + " | ".join(part.replace("|", "\\|") for part in cells) + " |\n"
     return text
@@ -270,7 +296,7 @@ def table(lab, verdicts):
 def essence(text):
     """The table without the errnos: a verdict is whether it worked."""
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    return [re.sub(r"\b(E[A-Z]+|SIG[A-Z]+|absent|no effect)\b", "refused", line) for line in lines]
+    return [re.sub(r"\b(E[A-Z]+|SIG[A-Z]+|absent|no effect|its own end)\b", "refused", line) for line in lines]
 
 
 def main():
