@@ -179,6 +179,33 @@ static int do_pipes(void)
 	return SENT;
 }
 
+/* All open files of the machine, until their holders are ended. */
+static int do_files(void)
+{
+	static pid_t holders[100];
+	int ready[2], count = 0;
+
+	if (pipe2(ready, O_CLOEXEC) < 0)
+		return errno;
+	for (; count < 100; count++) {
+		holders[count] = fork();
+		if (holders[count] == 0) {
+			while (open("/dev/null", O_RDONLY) >= 0)
+				;
+			(void)!write(ready[1], "", 1);
+			pause();
+		}
+		if (holders[count] < 0)
+			break;
+		(void)!read(ready[0], &(char){0}, 1);
+	}
+	while (count-- > 0) {
+		kill(holders[count], SIGKILL);
+		(void)waitpid(holders[count], NULL, 0);
+	}
+	return SENT;
+}
+
 static int do_names(void)
 {
 	static const char *const names[] = {"\"},{\"x\":\"",
@@ -240,6 +267,7 @@ const struct attack attacks_load[] = {
 	{"inotify", "agent", "agent", do_inotify, "all inotify instances of the user"},
 	{"signals", "agent", "agent", do_signals, "all pending signals of the user"},
 	{"pipes", "agent", "agent", do_pipes, "all pipe pages of the user"},
+	{"files", "agent", "agent", do_files, "all open files of the machine"},
 	{"names", "agent", "agent", do_names, "names that break a decoder"},
 	{"process-storm", "agent", "agent", do_process_storm, "a storm of processes"},
 	{"file-storm", "agent", "agent", do_file_storm, "a storm of files"},

@@ -68,6 +68,11 @@ static int do_tgkill_any_group(void)
 	return outcome(syscall(SYS_tgkill, agent, agent, SIGCONT));
 }
 
+static int do_kill_init(void)
+{
+	return outcome(kill(1, SIGCONT));
+}
+
 static siginfo_t queued(void)
 {
 	siginfo_t info;
@@ -246,6 +251,7 @@ const struct attack attacks_signals[] = {
 	{"tgkill", "N", "S", do_tgkill, "tgkill"},
 	{"tgkill-main", "N", "S", do_tgkill_any_group, "tgkill of its main thread"},
 	{"tgkill-high", "N", "S", do_tgkill_high_bit, "tgkill with bit 32 set"},
+	{"kill-init", "S", "S", do_kill_init, "kill of PID 1"},
 	{"sigqueue", "N", "S", do_sigqueue, "rt_sigqueueinfo"},
 	{"sigqueue-high", "N", "S", do_sigqueue_high_bit, "rt_sigqueueinfo with bit 32 set"},
 	{"tgsigqueue", "N", "S", do_tgsigqueue, "rt_tgsigqueueinfo"},

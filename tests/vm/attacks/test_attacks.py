@@ -12,6 +12,7 @@ What an attack does is in the C files beside this one; `attack --list` names its
 
 import argparse
 import collections
+import concurrent.futures
 import itertools
 import os
 import pathlib
@@ -98,7 +99,7 @@ class Lab:
         self.rows = {row.name: row for row in rows}
         self.order = [row.name for row in rows]
         self.kernels = [name for name in guest.kernels() if only_kernel in (None, name)]
-        self.boots = 0
+        self.numbers = itertools.count(1)
         self.begin = time.monotonic()
 
     def _guest(self, kernel, layout, without, names):
@@ -122,7 +123,7 @@ class Lab:
         names = [name for name in self.order if name in set(names)]
         outcomes = {}
         while names:
-            self.boots += 1
+            boot = next(self.numbers)
             ended = self._guest(kernel, layout, without, names).boot(timeout=60 + 4 * len(names))
             found, trying = read_console(ended.text)
             outcomes.update(found)
@@ -134,7 +135,7 @@ class Lab:
             print(f"  {kernel:5} {layout:6} {self._label(without):40} {len(found):3} attacks "
                   f"{ended.seconds:4.0f} s{' ended by ' + trying if trying else ''}", flush=True)
             if os.environ.get("CELLOS_CONSOLE"):
-                place = pathlib.Path(os.environ["CELLOS_CONSOLE"]) / f"{self.boots:02}-{kernel}-{layout}"
+                place = pathlib.Path(os.environ["CELLOS_CONSOLE"]) / f"{boot:02}-{kernel}-{layout}"
                 place.write_text(f"{self._label(without)}\n{ended.text}")
             names = left
         return outcomes
@@ -309,13 +310,12 @@ def main():
     rows = [row for row in all_rows(os.environ["CELLOS_ATTACK"])
             if chosen.row is None or row.name in chosen.row]
     lab = Lab(rows, chosen.kernel)
-    verdicts = []
-    for layout in LAYOUTS:
-        if chosen.layout in (None, layout):
-            verdicts.append(Verdicts(lab, layout))
-            verdicts[-1].look()
+    verdicts = [Verdicts(lab, layout) for layout in LAYOUTS if chosen.layout in (None, layout)]
+    with concurrent.futures.ThreadPoolExecutor(min(len(verdicts), os.cpu_count())) as pool:
+        for done in [pool.submit(one.look) for one in verdicts]:
+            done.result()
     wrong = list(itertools.chain.from_iterable(one.judge() for one in verdicts))
-    print(f"{len(rows)} attacks, {lab.boots} guests, {time.monotonic() - lab.begin:.0f} s")
+    print(f"{len(rows)} attacks, {next(lab.numbers) - 1} guests, {time.monotonic() - lab.begin:.0f} s")
     for line in wrong:
         print(f"wrong: {line}")
     whole = chosen.row is None and chosen.layout is None and chosen.kernel is None
