@@ -287,38 +287,56 @@ static int do_adjtime(void)
 	return adjtimex(&none) < 0 ? errno : WORKED;
 }
 
-static int do_vhangup(void)
-{
-	return outcome(vhangup());
-}
-
 static int do_hostname(void)
 {
 	return outcome(sethostname("cellos", 6));
 }
 
-/* What is typed into a terminal is read by whoever reads it next. One of our own will do. */
-static int type_into(long request)
+/* In a session whose terminal is one of our own: what happens to it harms nobody. */
+static int on_own_terminal(long (*call)(int terminal))
 {
-	int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), slave = -1;
+	int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), slave = -1, status;
 	char name[64];
 
 	if (fork() != 0) /* no leader of a group: it may begin a session */
-		return wait(&slave) < 0 ? errno : WEXITSTATUS(slave);
+		return wait(&status) < 0 ? errno : WIFEXITED(status) ? WEXITSTATUS(status) : EPROTO;
+	signal(SIGHUP, SIG_IGN);
 	if (setsid() >= 0 && master >= 0 && unlockpt(master) == 0 &&
 	    ptsname_r(master, name, sizeof(name)) == 0)
 		slave = open(name, O_RDWR | O_CLOEXEC);
-	_exit(slave < 0 ? errno : outcome(syscall(SYS_ioctl, slave, request, "x")));
+	_exit(slave < 0 ? errno : outcome(call(slave)));
+}
+
+/* What is typed into a terminal is read by whoever reads it next. */
+static long type_into(int terminal)
+{
+	return syscall(SYS_ioctl, terminal, (long)TIOCSTI, "x");
+}
+
+static long type_into_high_bit(int terminal)
+{
+	return syscall(SYS_ioctl, terminal, HIGH_BIT | TIOCSTI, "x");
+}
+
+static long hang_up(int terminal)
+{
+	(void)terminal;
+	return vhangup();
 }
 
 static int do_tiocsti(void)
 {
-	return type_into(TIOCSTI);
+	return on_own_terminal(type_into);
 }
 
 static int do_tiocsti_high_bit(void)
 {
-	return type_into(HIGH_BIT | TIOCSTI);
+	return on_own_terminal(type_into_high_bit);
+}
+
+static int do_vhangup(void)
+{
+	return on_own_terminal(hang_up);
 }
 
 /* A tracer changes what its child calls, behind the filter's back. */

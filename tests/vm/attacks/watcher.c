@@ -283,7 +283,7 @@ static void take_frame(struct watcher *watcher, const uint8_t *frame, size_t len
 	    report.source != CELLOS_SOURCE_TELEMETRY_HEARTBEAT)
 		return;
 	watcher->epoch = report.epoch;
-	if (watcher->name[0] != '\0')
+	if (watcher->name[0] != '\0' && report.epoch != 0) /* which is the goodbye */
 		answer(watcher, true);
 }
 
