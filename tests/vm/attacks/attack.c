@@ -178,7 +178,7 @@ static void tell_result(const char *name, int status)
 	}
 }
 
-static void try_one(const char *name)
+static int try_one(const char *name)
 {
 	pid_t pid;
 	int status = 0;
@@ -196,13 +196,14 @@ static void try_one(const char *name)
 		tell_result(name, status);
 	while (waitpid(-1, NULL, WNOHANG) > 0)
 		;
+	return WIFEXITED(status) && WEXITSTATUS(status) == CODE_SENT ? SENT : WORKED;
 }
 
 /* Whether the agent still sends is the watcher's to say; its numbers are for the next attack. */
-static int ask(int question, int answer, const char *name)
+static int ask(int question, int answer, const char *name, int result)
 {
-	char line[64];
-	int length = snprintf(line, sizeof(line), "%s\n", name);
+	char line[80];
+	int length = snprintf(line, sizeof(line), "%s%s\n", name, result == SENT ? "!" : "");
 	ssize_t got;
 
 	if (write(question, line, (size_t)length) != length)
@@ -245,15 +246,15 @@ static int run_all(const char *folder, const char *list_path)
 	char name[64];
 
 	signal(SIGTERM, SIG_IGN); /* one attack sends it to everybody */
-	if (question < 0 || answer < 0 || names == NULL || ask(question, answer, "nothing") < 0) {
+	if (question < 0 || answer < 0 || names == NULL ||
+	    ask(question, answer, "nothing", WORKED) < 0) {
 		fprintf(stderr, "attack: cannot start: %s\n", strerror(errno));
 		return 1;
 	}
 	use_up_numbers();
 	while (fgets(name, sizeof(name), names) != NULL) {
 		name[strcspn(name, "\n")] = '\0';
-		try_one(name);
-		if (ask(question, answer, name) < 0)
+		if (ask(question, answer, name, try_one(name)) < 0)
 			return 1;
 	}
 	tell("ATTACKS", "done", "", "");

@@ -115,7 +115,9 @@ static int do_remount(void)
 
 static int do_umount(void)
 {
-	return outcome(umount2("/dev/pts", MNT_DETACH));
+	int result = outcome(umount2("/tmp", MNT_DETACH));
+
+	return result == EINVAL ? WORKED : result; /* only no mount point */
 }
 
 static int do_fsopen(void)

@@ -92,10 +92,11 @@ static int do_fill(void)
 	return code > 128 ? ENOMEM : code;
 }
 
-static int spin(void)
+static int spin(unsigned long processor)
 {
 	struct timespec from, now;
 
+	(void)syscall(SYS_sched_setaffinity, 0, sizeof(processor), &processor);
 	clock_gettime(CLOCK_MONOTONIC, &from);
 	do
 		clock_gettime(CLOCK_MONOTONIC, &now);
@@ -111,9 +112,9 @@ static int do_cpu(void)
 	int64_t spent;
 
 	if (other == 0)
-		_exit(spin());
+		_exit(spin(1));
 	if (fork() == 0)
-		_exit(spin());
+		_exit(spin(2));
 	while (wait(NULL) > 0)
 		;
 	getrusage(RUSAGE_CHILDREN, &used);

@@ -8,7 +8,8 @@
  *     watcher unix:PATH|vsock:PORT FOLDER
  *
  * It leaves a daemon that listens, makes the FIFOs FOLDER/ask and FOLDER/answer, and for each line
- * that is asked waits for a heartbeat that comes later than the question. Then it prints
+ * that is asked waits for a heartbeat that comes later than the question, or for three where the
+ * line ends in "!": what ends the agent may take it a moment. Then it prints
  *
  *     WATCH after=NAME agent=alive|silent|dead pid=N start=TICKS epoch=N second=N state=...
  *
@@ -50,6 +51,7 @@ struct watcher {
 	pid_t agent;
 	char start[32]; /* of the agent, as stat has it */
 	char name[64];  /* asked about; "": nothing is */
+	int beats;      /* heartbeats that are still to come */
 	int64_t deadline;
 };
 
@@ -265,7 +267,8 @@ static void take_question(struct watcher *watcher)
 	ssize_t got = read(watcher->ask, watcher->name, sizeof(watcher->name) - 1);
 
 	watcher->name[got > 0 ? got : 0] = '\0';
-	watcher->name[strcspn(watcher->name, "\n")] = '\0';
+	watcher->beats = strchr(watcher->name, '!') != NULL ? 3 : 1;
+	watcher->name[strcspn(watcher->name, "!\n")] = '\0';
 	watcher->deadline = now_ms() + PATIENCE_MS;
 }
 
@@ -283,7 +286,8 @@ static void take_frame(struct watcher *watcher, const uint8_t *frame, size_t len
 	    report.source != CELLOS_SOURCE_TELEMETRY_HEARTBEAT)
 		return;
 	watcher->epoch = report.epoch;
-	if (watcher->name[0] != '\0' && report.epoch != 0) /* which is the goodbye */
+	/* Epoch 0 is the goodbye. */
+	if (watcher->name[0] != '\0' && report.epoch != 0 && --watcher->beats == 0)
 		answer(watcher, true);
 }
 
