@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import re
+import selectors
 import shutil
 import subprocess
 import tempfile
@@ -27,6 +28,7 @@ MODULES = ("vsock", "vmw_vsock_virtio_transport_common", "vsock_loopback", "virt
            "binfmt_misc")
 FOLDERS = ("proc", "sys", "dev", "mnt", "tmp", "workload/proc", "workload/sys", "workload/dev", "workload/tmp",
            "workload/root", "workload/bin", "workload/sbin")
+SIGN_SECONDS = 60  # to the first word of ours
 
 
 def stock_kernel():
@@ -65,9 +67,8 @@ class Guest:
         self.machine = []           # more options of QEMU
         self.options = ""           # more of the kernel's command line
         self.memory = 512
-        # Both processors on one thread of ours: with one each, a guest hangs at start now and then,
-        # either waiting for the other's answer to an interrupt.
         self.accelerator = "tcg,thread=single"
+        self.processors = 2
 
     def _archive(self):
         archive = vm.Archive()
@@ -101,10 +102,12 @@ class Guest:
         assert len(line) < 2048, "the kernel's command line is too long"
         return line
 
-    def boot(self, timeout=120):
-        for tool in (vm.QEMU,):
-            if not shutil.which(tool):
-                vm.skip(f"no {tool} here (package qemu-system-x86)")
+    def boot(self, timeout=120, sign=None):
+        """Boots and waits for the machine's end. Now and then the emulator loses an interrupt, and a guest hangs
+        before it ran anything of ours: where the text `sign` has not come in time it is started again, twice.
+        """
+        if not shutil.which(vm.QEMU):
+            vm.skip(f"no {vm.QEMU} here (package qemu-system-x86)")
         if os.uname().machine != "x86_64":
             vm.skip("the emulated machine is an x86_64")
         image = kernels()[self.kernel]
@@ -112,16 +115,33 @@ class Guest:
             initrd = pathlib.Path(folder) / "initrd"
             initrd.write_bytes(self._archive())
             command = [vm.QEMU, "-M", "q35", "-accel", self.accelerator, "-cpu", "max", "-m",
-                       str(self.memory), "-smp", "2", "-kernel", str(image), "-initrd", str(initrd),
-                       "-append", self._append(), "-nographic", "-no-reboot", "-net", "none",
+                       str(self.memory), "-smp", str(self.processors), "-kernel", str(image), "-initrd",
+                       str(initrd), "-append", self._append(), "-nographic", "-no-reboot", "-net", "none",
                        *self.machine]
-            begin = time.monotonic()
-            late = False
-            try:
-                output = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                        stderr=subprocess.STDOUT, timeout=timeout, check=False).stdout
-            except subprocess.TimeoutExpired as expired:
-                output, late = expired.stdout or b"", True
+            for _ in range(3):
+                ended = self._watch(command, timeout, sign)
+                if not ended.late or sign is None or sign in ended.text:
+                    return ended
+                print(f"  a guest hung before it ran anything: {ended.text[-300:]!r}", flush=True)
+        return ended
+
+    @staticmethod
+    def _watch(command, timeout, sign):
+        begin = time.monotonic()
+        output = bytearray()
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT) as machine, selectors.DefaultSelector() as ready:
+            ready.register(machine.stdout, selectors.EVENT_READ)
+            while True:
+                started = sign is None or sign.encode() in output
+                left = begin + (timeout if started else min(timeout, SIGN_SECONDS)) - time.monotonic()
+                late = left <= 0 or not ready.select(left)
+                piece = b"" if late else machine.stdout.read1(65536)
+                if not piece:
+                    break
+                output += piece
+            if late:
+                machine.kill()
         return Ended(output.decode(errors="replace").replace("\r", ""), time.monotonic() - begin, late)
 
 
