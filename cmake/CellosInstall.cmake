@@ -23,6 +23,7 @@ endfunction()
 cellos_install_program(cellos-telemetry)
 cellos_install_program(cellos-telemetry-host)
 cellos_install_program(cellos-wire)
+cellos_install_program(cellos-guard)
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
 if(CELLOS_STATIC_AGENT)

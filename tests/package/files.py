@@ -12,7 +12,7 @@ from common import check, finish, run
 build, prefix, version = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 source = Path(__file__).resolve().parents[2]
 
-for name in ("cellos-telemetry", "cellos-telemetry-host", "cellos-wire"):
+for name in ("cellos-telemetry", "cellos-telemetry-host", "cellos-wire", "cellos-guard"):
     program = prefix / "bin" / name
     said = run(program, "--version") if program.exists() else "(not installed)"
     check(said == f"{name} {version}\n", f"{name} --version says {said!r}")

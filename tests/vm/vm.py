@@ -29,9 +29,9 @@ def skip(why):
 
 
 def kernel():
-    """The path of a vmlinuz; fetched once."""
+    """The path of a vmlinuz; fetched once, with its modules."""
     found = sorted(CACHE.glob("kernel/boot/vmlinuz-*-cloud-amd64"))
-    if found:
+    if found and any(CACHE.glob("kernel/lib/modules/*/kernel")):
         return found[-1]
     depends = subprocess.run(["apt-cache", "depends", "linux-image-cloud-amd64"],
                              capture_output=True, text=True, check=False).stdout
@@ -47,9 +47,18 @@ def kernel():
             skip(f"cannot download {package[1]}")
         unpacked = pathlib.Path(folder) / "kernel"
         subprocess.run(["dpkg", "-x", packed[0], unpacked], check=True)
-        shutil.rmtree(unpacked / "lib", ignore_errors=True)
+        shutil.rmtree(CACHE / "kernel", ignore_errors=True)
         unpacked.rename(CACHE / "kernel")
     return kernel()
+
+
+def module(name):
+    """The content of one of the cloud kernel's modules."""
+    kernel()
+    found = sorted(CACHE.glob(f"kernel/lib/modules/*/kernel/**/{name}.ko"))
+    if not found:
+        skip(f"the kernel has no module {name}")
+    return found[-1].read_bytes()
 
 
 def libraries(program):

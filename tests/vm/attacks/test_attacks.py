@@ -1,0 +1,340 @@
+#!/usr/bin/python3
+# SPDX-FileCopyrightText: cellos-telemetry contributors
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Every attack, in guests: behind the guard in both layouts, without the guard, without just the walls that
+are said to stop it, and behind each of these walls alone. Each row must hold in all of them, so that none
+passes by accident; and after every attack the agent, the same one, must still send and be as it was.
+
+The result is docs/attacks.md; the test fails when the verdicts that stand there are others. --write writes it.
+What an attack does is in the C files beside this one; `attack --list` names its walls.
+"""
+
+import argparse
+import collections
+import concurrent.futures
+import itertools
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+FOLDER = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(FOLDER.parent))
+import guest  # noqa: E402
+import vm  # noqa: E402
+
+TABLE = FOLDER.parents[2] / "docs" / "attacks.md"
+WALLS = {"N": "namespaces", "C": "capabilities", "M": "mounts", "S": "seccomp", "G": "cgroup", "H": "helpers",
+         "D": "descriptors"}
+LAYOUTS = ("hidden", "shared")
+LIMITS = ["--pids", "200", "--memory", str(128 << 20), "--cpu-percent", "100"]
+AGENT_DIED = 124  # what init tells then
+AGENT = ["--heartbeat-interval", "100"]
+
+Row = collections.namedtuple("Row", "name hidden shared what")
+
+
+def all_rows(program):
+    listed = subprocess.run([program, "--list"], check=True, capture_output=True, text=True).stdout
+    return [Row(*line.split("\t")) for line in listed.splitlines()]
+
+
+class Outcome:
+    """Of one attack in one guest: what it met, and what it did to the agent."""
+
+    def __init__(self, met, word="", hurt=""):
+        self.met, self.word, self.hurt = met, word, hurt
+
+    @property
+    def worked(self):
+        return bool(self.hurt) or self.met == "worked"
+
+    def __str__(self):
+        if self.hurt:
+            return f"works: {self.hurt}"
+        if self.met == "worked":
+            return "works"
+        return self.word or {"sent": "no effect", "absent": "absent"}.get(self.met, self.met)
+
+
+def fields(line):
+    return dict(part.split("=", 1) for part in line.split(" ") if "=" in part)
+
+
+def hurt(before, after):
+    """How the agent is worse off than before; "" when it is not."""
+    if after["agent"] == "dead" or (before["pid"], before["start"]) != (after["pid"], after["start"]):
+        return "the agent ends"
+    if after["agent"] == "silent":
+        return "the agent is silent"
+    if before["state"] != after["state"]:
+        return "the agent is changed"
+    return "a forged connection" if before["second"] != after["second"] else ""
+
+
+def read_console(text):
+    """The outcomes by name, and the attack after which nothing came any more (None: there is none)."""
+    outcomes, trying, met, before = {}, None, None, None
+    for line in text.splitlines():
+        if found := re.search(r"TRY (\S+)$", line):
+            trying, met = found[1], None
+        elif trying and (found := re.search(rf"RESULT {re.escape(trying)} (\w+) ?(\S*)$", line)):
+            met = (found[1], found[2])
+        elif found := re.search(r"WATCH (after=.*)$", line):
+            after = fields(found[1])
+            if trying and met and after["after"] == trying:
+                outcomes[trying] = Outcome(*met, hurt(before, after))
+                trying = None
+            before = after
+    return outcomes, trying
+
+
+class Lab:
+    """Boots guests and remembers what each attack met in them."""
+
+    def __init__(self, rows, only_kernel=None):
+        self.rows = {row.name: row for row in rows}
+        self.order = [row.name for row in rows]
+        self.kernels = [name for name in guest.kernels() if only_kernel in (None, name)]
+        self.numbers = itertools.count(1)
+        self.begin = time.monotonic()
+
+    def _guest(self, kernel, layout, without, names):
+        machine = guest.Guest(["/attack", "--all", "/watch", "/list"], layout, kernel)
+        channel = "vsock:1:5000" if kernel == "cloud" else "unix:/agent.sock"
+        machine.first = ["/watcher", channel.replace("vsock:1:", "vsock:"), "/mnt/watch"]
+        machine.agent = ["--channel", channel, *AGENT]
+        machine.bare = without is None
+        machine.guard = LIMITS + [word for letter in without or "" for word in ("--without", WALLS[letter])]
+        names_file = "".join(f"{name}\n" for name in names).encode()
+        attack, watcher = os.environ["CELLOS_ATTACK"], os.environ["CELLOS_WATCHER"]
+        machine.files = {"attack": attack, "watcher": watcher, "list": names_file}
+        machine.workload = {"attack": attack, "list": names_file, "watch/place": b""}
+        machine.options = "syscall.x32=y"
+        machine.machine = ["-drive", "driver=null-co,if=none,id=disk,size=1048576", "-device",
+                           "virtio-blk-pci,drive=disk", "-device", "virtio-rng-pci"]
+        return machine
+
+    def run(self, kernel, layout, without, names):
+        """Outcomes by name. An attack that ends the machine has worked; the rest gets another one."""
+        names = [name for name in self.order if name in set(names)]
+        outcomes, again = {}, set()
+        while names:
+            boot = next(self.numbers)
+            ended = self._guest(kernel, layout, without, names).boot(60 + 4 * len(names), "TRY ")
+            found, trying = read_console(ended.text)
+            # A process that nothing woke for a minute met a lost interrupt: once more, in another guest.
+            stalled = {name for name in found if found[name].word == "SIGALRM"} - again
+            again |= stalled
+            outcomes.update((name, found[name]) for name in found if name not in stalled)
+            if trying is not None:
+                outcomes[trying] = self._last_one(ended)
+            left = [name for name in names if name not in outcomes]
+            if not found and trying is None or (set(left) - stalled and trying is None):
+                raise AssertionError(f"{kernel} {layout} {without}: {left} were not tried; {ended.tail()}")
+            print(f"  {kernel:5} {layout:6} {self._label(without):40} {len(found):3} attacks "
+                  f"{ended.seconds:4.0f} s{' ended by ' + trying if trying else ''}", flush=True)
+            if os.environ.get("CELLOS_CONSOLE"):
+                place = pathlib.Path(os.environ["CELLOS_CONSOLE"]) / f"{boot:02}-{kernel}-{layout}"
+                place.write_text(f"{self._label(without)}\n{ended.text}")
+            names = left
+        return outcomes
+
+    @staticmethod
+    def _last_one(ended):
+        """The outcome of the attack after which the guest ended."""
+        if ended.late:
+            return Outcome("sent", "", "the machine hangs")
+        if ended.code is None or ended.code == AGENT_DIED:
+            return Outcome("sent", "", "the agent ends")
+        return Outcome("ended", "its own end")  # init tells the workload's exit code, the agent alive
+
+    @staticmethod
+    def _label(without):
+        if without is None:
+            return "without the guard"
+        return "without " + " ".join(WALLS[letter] for letter in without) if without else "guarded"
+
+
+def alternatives(spec):
+    """"NM C" as its parts, each of which is said to stop the attack alone; () when it is a word."""
+    return tuple(spec.split()) if all(letter in WALLS for letter in spec.replace(" ", "")) else ()
+
+
+def breaches(spec):
+    """Every least set of walls without which nothing of that is whole."""
+    return {"".join(sorted(set(taken))) for taken in itertools.product(*alternatives(spec))}
+
+
+class Verdicts:
+    """All that the lab found for one layout, and what of it is not as the rows say."""
+
+    def __init__(self, lab, layout):
+        self.lab, self.layout = lab, layout
+        self.spec = {name: getattr(row, layout) for name, row in lab.rows.items()}
+        self.guarded, self.bare, self.own, self.only, self.where = {}, {}, {}, {}, {}
+        self.wrong = []
+
+    def blame(self, name, what):
+        self.wrong.append(f"{self.layout}: {name} ({self.spec[name]}): {what}")
+
+    def look(self):
+        lab, layout = self.lab, self.layout
+        for kernel in lab.kernels:
+            for name, outcome in lab.run(kernel, layout, "", lab.order).items():
+                if name not in self.guarded or outcome.worked or self.guarded[name].met == "absent":
+                    self.guarded[name] = outcome
+        left = list(lab.order)
+        for kernel in lab.kernels:
+            for name, outcome in lab.run(kernel, layout, None, left).items():
+                self.bare[name], self.where[name] = outcome, kernel
+            left = [name for name in left if not self.bare[name].worked and alternatives(self.spec[name])]
+        for kernel in lab.kernels:
+            self._look_at_walls(kernel)
+
+    def _look_at_walls(self, kernel):
+        names = [name for name, spec in self.spec.items()
+                 if alternatives(spec) and self.where[name] == kernel and self.bare[name].worked]
+        for without in sorted(set().union(*(breaches(self.spec[name]) for name in names))):
+            chosen = [name for name in names if without in breaches(self.spec[name])]
+            for name, outcome in self.lab.run(kernel, self.layout, without, chosen).items():
+                self.own[name, without] = outcome
+        for part in sorted(set().union(*(alternatives(self.spec[name]) for name in names))):
+            # Where there is no other part, the guarded run and the one without it say it all.
+            chosen = [name for name in names
+                      if part in alternatives(self.spec[name]) and self.spec[name] != part]
+            others = "".join(letter for letter in WALLS if letter not in part)
+            for name, outcome in self.lab.run(kernel, self.layout, others, chosen).items():
+                self.only[name, part] = outcome
+
+    def judge(self):
+        for name, spec in self.spec.items():
+            guarded, bare = self.guarded[name], self.bare[name]
+            if spec == "allowed":
+                if not guarded.worked or guarded.hurt:
+                    self.blame(name, f"must work behind the guard: {guarded}")
+                if not bare.worked:
+                    self.blame(name, f"must work without the guard: {bare}")
+            elif spec == "open":
+                if not guarded.worked:
+                    self.blame(name, f"is no longer open: {guarded}")
+            elif guarded.worked:
+                self.blame(name, f"works behind the guard: {guarded}")
+            elif spec in ("agent", "never"):
+                if bare.worked:
+                    self.blame(name, f"works without the guard: {bare}")
+            else:
+                self._judge_walls(name)
+        return self.wrong
+
+    def _judge_walls(self, name):
+        if not self.bare[name].worked:
+            self.blame(name, f"does not work even without the guard: {self.bare[name]}")
+            return
+        for without in breaches(self.spec[name]):
+            if not self.own[name, without].worked:
+                self.blame(name, f"does not work without {without}: {self.own[name, without]}")
+        for part in alternatives(self.spec[name]):
+            if (name, part) in self.only and self.only[name, part].worked:
+                self.blame(name, f"works behind {part} alone: {self.only[name, part]}")
+
+
+# ---- the table ----------------------------------------------------------------------------------------------
+
+HEAD = """# What a hostile root tried
+
+Written by `tests/vm/attacks/test_attacks.py --write`; the test runs all of it again and fails when a verdict
+has changed. Every line is a small program, run as root inside of guests that the test boots: behind the guard
+in both layouts, without the guard, and without just those walls that stop it; and where any of several walls
+stops it, behind each of them alone. After every attack the agent, still the same process, had to send and be as it
+was. Kernels: {kernels}.
+
+A cell says what the attack met, and through which walls.
+
+| attack | without the guard | without its walls | hidden | shared |
+|---|---|---|---|---|
+"""
+FOOT = {"allowed": "allowed", "agent": "the agent bears it", "never": "not possible here anyway",
+        "open": "**open**"}
+
+
+def walls_in_words(spec):
+    return " or ".join(" with ".join(WALLS[letter] for letter in part) for part in alternatives(spec))
+
+
+def cell(verdicts, name):
+    spec = verdicts.spec[name]
+    outcome = verdicts.guarded[name]
+    if alternatives(spec):
+        return f"{outcome}: {walls_in_words(spec)}"
+    if spec == "allowed":
+        return str(outcome)
+    return FOOT[spec]
+
+
+def without_guard(verdicts, name):
+    """hidden, or both where they are not the same."""
+    texts = [str(one.bare[name]) if one.spec[name] == "allowed" or not one.bare[name].worked else "works"
+             for one in verdicts]
+    return " / ".join(dict.fromkeys(texts))
+
+
+def without_walls(verdicts, name):
+    texts = ["works" if outcome.worked else str(outcome)
+             for one in verdicts for (row, _), outcome in sorted(one.own.items()) if row == name]
+    return " / ".join(dict.fromkeys(texts)) or "-"
+
+
+def table(lab, verdicts):
+    text = HEAD.format(kernels=", ".join(lab.kernels))
+    for name, row in lab.rows.items():
+        cells = [row.what, without_guard(verdicts, name), without_walls(verdicts, name),
+                 *(cell(one, name) for one in verdicts)]
+        text += "| " + " | ".join(part.replace("|", "\\|") for part in cells) + " |\n"
+    return text
+
+
+def essence(text):
+    """The table without the errnos: a verdict is whether it worked."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [re.sub(r"\b(E[A-Z]+|SIG[A-Z]+|absent|no effect|its own end)\b", "refused", line) for line in lines]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="write docs/attacks.md")
+    parser.add_argument("--kernel", choices=("cloud", "stock"))
+    parser.add_argument("--layout", choices=LAYOUTS)
+    parser.add_argument("--row", action="append", help="only these; nothing is compared or written")
+    chosen = parser.parse_args()
+    rows = [row for row in all_rows(os.environ["CELLOS_ATTACK"])
+            if chosen.row is None or row.name in chosen.row]
+    lab = Lab(rows, chosen.kernel)
+    verdicts = [Verdicts(lab, layout) for layout in LAYOUTS if chosen.layout in (None, layout)]
+    with concurrent.futures.ThreadPoolExecutor(min(len(verdicts), os.cpu_count())) as pool:
+        for done in [pool.submit(one.look) for one in verdicts]:
+            done.result()
+    wrong = list(itertools.chain.from_iterable(one.judge() for one in verdicts))
+    print(f"{len(rows)} attacks, {next(lab.numbers) - 1} guests, {time.monotonic() - lab.begin:.0f} s")
+    for line in wrong:
+        print(f"wrong: {line}")
+    whole = chosen.row is None and chosen.layout is None and chosen.kernel is None
+    if not whole:
+        print(table(lab, verdicts))
+        return 1 if wrong else 0
+    if "stock" not in lab.kernels:
+        vm.skip("no stock kernel here: some attacks cannot be shown to work")
+    text = table(lab, verdicts)
+    if chosen.write:
+        TABLE.write_text(text)
+    elif not TABLE.exists() or essence(TABLE.read_text()) != essence(text):
+        print(f"wrong: docs/attacks.md says something else; now it would be:\n{text}")
+        return 1
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+# SPDX-FileCopyrightText: cellos-telemetry contributors
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""A guest as it is meant to be: cellos-mini-init, the agent before anything else, the workload behind
+cellos-guard. Boots it under software emulation and returns what came over the serial line.
+
+The programs are named by the environment (set by ctest): CELLOS_INIT, CELLOS_GUARD, CELLOS_STATIC_AGENT.
+Kernels: "cloud" is Debian's (vm.kernel()), "stock" one with the options of stock microVM guests, kept as
+stock-*/bzImage in $CELLOS_CACHE.
+"""
+
+import base64
+import json
+import os
+import pathlib
+import re
+import selectors
+import shutil
+import subprocess
+import tempfile
+import time
+
+import vm
+
+# What the cloud kernel has as modules and stock guests have built in, each after what it needs.
+MODULES = ("vsock", "vmw_vsock_virtio_transport_common", "vsock_loopback", "virtio_ring", "virtio",
+           "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_blk", "loop", "fuse",
+           "binfmt_misc")
+FOLDERS = ("proc", "sys", "dev", "mnt", "tmp", "workload/proc", "workload/sys", "workload/dev", "workload/tmp",
+           "workload/root", "workload/bin", "workload/sbin")
+SIGN_SECONDS = 60  # to the first word of ours
+
+
+def stock_kernel():
+    """The path of a bzImage, or None."""
+    found = sorted(vm.CACHE.glob("stock-*/bzImage"))
+    return found[-1] if found else None
+
+
+def kernels():
+    """Those that are here, by name; the second one may be missing, and the caller says so."""
+    found = {"cloud": vm.kernel()}
+    if stock_kernel():
+        found["stock"] = stock_kernel()
+    return found
+
+
+def words(items):
+    """A list as the kernel's command line has it."""
+    return base64.b64encode(json.dumps(list(items)).encode()).decode()
+
+
+class Guest:
+    """What is in the machine, and how it is started. Every part may be changed before boot()."""
+
+    def __init__(self, command, layout="hidden", kernel="cloud"):
+        self.command = command      # the workload's words
+        self.layout = layout
+        self.kernel = kernel
+        self.guard = []             # options of the guard
+        self.agent = []             # options of the agent
+        self.first = []             # a command before the agent
+        self.bare = False           # without the guard
+        self.modules = MODULES if kernel == "cloud" else ()
+        self.files = {}             # name in init's root: path here, or bytes
+        self.workload = {}          # name in the workload's root: path here, or bytes
+        self.machine = []           # more options of QEMU
+        self.options = ""           # more of the kernel's command line
+        self.memory = 512
+        self.accelerator = "tcg,thread=single"
+        self.processors = 2
+
+    def _archive(self):
+        archive = vm.Archive()
+        for folder in FOLDERS:
+            archive.folder(folder)
+        for name, variable in (("init", "CELLOS_INIT"), ("cellos-guard", "CELLOS_GUARD"),
+                               ("cellos-telemetry", "CELLOS_STATIC_AGENT")):
+            archive.program(name, os.environ[variable])
+        for prefix, tree in (("", self.files), ("workload/", self.workload)):
+            for name, content in tree.items():
+                if isinstance(content, bytes):
+                    archive.file(prefix + name, content)
+                else:
+                    archive.file(prefix + name, pathlib.Path(content).read_bytes())
+        for name in self.modules:
+            archive.file(f"modules/{name}.ko", vm.module(name))
+        if self.modules:
+            archive.file("modules/order", "".join(f"{name}\n" for name in self.modules).encode())
+        return archive.packed()
+
+    def _append(self):
+        said = ["console=ttyS0", "panic=-1", "quiet", "tsc=reliable", "no_timer_check",
+                "softlockup_panic=1", "panic_print=64", "cellos.cid=1",
+                f"cellos.layout={self.layout}", f"cellos.argv={words(self.command)}"]
+        for name in ("agent", "guard", "first"):
+            if getattr(self, name):
+                said.append(f"cellos.{name}={words(getattr(self, name))}")
+        if self.bare:
+            said.append("cellos.bare=1")
+        line = " ".join(said + [self.options]).strip()
+        assert len(line) < 2048, "the kernel's command line is too long"
+        return line
+
+    def boot(self, timeout=120, sign=None):
+        """Boots and waits for the machine's end. Now and then the emulator loses an interrupt, and a guest hangs
+        before it ran anything of ours: where the text `sign` has not come in time it is started again, twice.
+        """
+        if not shutil.which(vm.QEMU):
+            vm.skip(f"no {vm.QEMU} here (package qemu-system-x86)")
+        if os.uname().machine != "x86_64":
+            vm.skip("the emulated machine is an x86_64")
+        image = kernels()[self.kernel]
+        with tempfile.TemporaryDirectory(prefix="cellos-vm-") as folder:
+            initrd = pathlib.Path(folder) / "initrd"
+            initrd.write_bytes(self._archive())
+            command = [vm.QEMU, "-M", "q35", "-accel", self.accelerator, "-cpu", "max", "-m",
+                       str(self.memory), "-smp", str(self.processors), "-kernel", str(image), "-initrd",
+                       str(initrd), "-append", self._append(), "-nographic", "-no-reboot", "-net", "none",
+                       *self.machine]
+            for _ in range(3):
+                ended = self._watch(command, timeout, sign)
+                if not ended.late or sign is None or sign in ended.text:
+                    return ended
+                print(f"  a guest hung before it ran anything: {ended.text[-300:]!r}", flush=True)
+        return ended
+
+    @staticmethod
+    def _watch(command, timeout, sign):
+        begin = time.monotonic()
+        output = bytearray()
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT) as machine, selectors.DefaultSelector() as ready:
+            ready.register(machine.stdout, selectors.EVENT_READ)
+            while True:
+                started = sign is None or sign.encode() in output
+                left = begin + (timeout if started else min(timeout, SIGN_SECONDS)) - time.monotonic()
+                late = left <= 0 or not ready.select(left)
+                piece = b"" if late else machine.stdout.read1(65536)
+                if not piece:
+                    break
+                output += piece
+            if late:
+                machine.kill()
+        return Ended(output.decode(errors="replace").replace("\r", ""), time.monotonic() - begin, late)
+
+
+class Ended:
+    """The console's text; the exit code that init told, None when it told none; seconds; was it ended?"""
+
+    def __init__(self, text, seconds, late):
+        self.text = text
+        self.seconds = seconds
+        self.late = late
+        code = re.search(r"cellos-mini-init: exit code (\d+)$", text, re.M)
+        self.code = int(code[1]) if code else None
+
+    def tail(self):
+        return f"{'ended after' if self.late else 'took'} {self.seconds:.0f} s:\n{self.text[-4000:]}"
