@@ -505,12 +505,12 @@ static bool has_work(struct host_sink *sink)
 	if (sink->next < host_state_spool_end(sink->state))
 		return true;
 	/*
-	 * Nothing. Announce the sleep, then look again: either this look finds what was committed,
-	 * or wake's exchange finds the announcement. The fence orders the store before the load;
-	 * its partner stands in host_sink_wake.
+	 * Nothing. Announce the sleep, then look again. Of two exchanges of one word one is the
+	 * first: if it is wake's, ours takes from it (acquire) what was committed before it, and
+	 * this look finds that; if it is ours, wake's finds the announcement. No fences, which
+	 * ThreadSanitizer does not know.
 	 */
-	atomic_store_explicit(&sink->hungry, true, memory_order_relaxed);
-	atomic_thread_fence(memory_order_seq_cst);
+	(void)atomic_exchange_explicit(&sink->hungry, true, memory_order_acq_rel);
 	return sink->next < host_state_spool_end(sink->state);
 }
 
@@ -738,11 +738,10 @@ int host_sink_start(struct host_sink **out, const struct host_sink_options *opti
 
 void host_sink_wake(struct host_sink *sink)
 {
-	/* Orders the commit before the look at `hungry`: has_work says what its partner is. */
-	atomic_thread_fence(memory_order_seq_cst);
-	if (!atomic_load_explicit(&sink->hungry, memory_order_relaxed))
+	/* Release: the commit stands before it. An exchange also where nobody sleeps: see has_work.
+	 */
+	if (!atomic_exchange_explicit(&sink->hungry, false, memory_order_acq_rel))
 		return;
-	atomic_store_explicit(&sink->hungry, false, memory_order_relaxed);
 	pthread_mutex_lock(&sink->lock); /* held by others for a few instructions only */
 	pthread_cond_signal(&sink->changed);
 	pthread_mutex_unlock(&sink->lock);

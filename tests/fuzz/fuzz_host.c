@@ -63,8 +63,10 @@ static void check(struct story *story)
 {
 	const struct host_account *account = &story->account;
 	const struct host_totals *totals = &account->totals;
+	const struct cellos_probe_event *latest = host_input_latest(&story->input);
 	uint64_t bad = 0;
 
+	FUZZ_CHECK(latest == NULL || latest->probe_source < CELLOS_SOURCE_EVENT_COUNT);
 	for (unsigned i = 0; i < CELLOS_WIRE_STATUS_COUNT; i++)
 		bad += i == CELLOS_WIRE_FRAME_TOO_LARGE ? 0 : totals->bad[i];
 	FUZZ_CHECK(totals->frames == totals->events + bad);

@@ -7,11 +7,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <linux/futex.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -275,6 +279,34 @@ void rig_remove_tree(const char *path)
 void rig_die_with_parent(void)
 {
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+}
+
+static _Alignas(16) char stacks[RIG_THREADS][16384];
+/* Set by the kernel before the thread runs, and 0 again when nobody stands on its stack any more.
+ */
+static _Atomic int tids[RIG_THREADS];
+
+void rig_thread(unsigned slot, int (*body)(void *))
+{
+	const int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
+			  CLONE_SYSVSEM | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
+
+	RIG_CHECK(clone(body, stacks[slot] + sizeof(stacks[slot]), flags, NULL, &tids[slot], NULL,
+			&tids[slot]) > 0);
+}
+
+void rig_thread_join(unsigned slot)
+{
+	int tid;
+
+	while ((tid = atomic_load(&tids[slot])) != 0)
+		syscall(SYS_futex, &tids[slot], FUTEX_WAIT, tid, NULL, NULL, 0);
+}
+
+void rig_thread_leave(void)
+{
+	for (;;)
+		syscall(SYS_exit, 0);
 }
 
 pid_t rig_spawn(const char *program, const char *argument)

@@ -81,6 +81,16 @@ void rig_remove_tree(const char *path);
 
 /* In a child: a test that fails leaves nothing behind. */
 void rig_die_with_parent(void);
+/*
+ * A thread that allocates nothing: for a child of this process, which has threads, so that a lock
+ * of theirs may be held for ever in it (fork(2)), a sanitizer's among them. `body` makes system
+ * calls and no others; its return is the thread's end. Slots 0 to RIG_THREADS - 1.
+ */
+#define RIG_THREADS 64u
+void rig_thread(unsigned slot, int (*body)(void *));
+void rig_thread_join(unsigned slot);
+/* Ends the calling thread alone. */
+_Noreturn void rig_thread_leave(void);
 /* fork and exec of a real program; the parent returns when the exec is done. */
 pid_t rig_spawn(const char *program, const char *argument);
 /* SIGKILL, and wait for its end without reaping it. */

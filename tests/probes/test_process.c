@@ -11,12 +11,12 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -170,11 +170,12 @@ Test(process, first_seen_as_a_zombie)
 	rig_free(&rig);
 }
 
-static void *wait_for_ever(void *unused)
+static int wait_for_ever(void *unused)
 {
-	for (;;)
-		pause();
-	return unused;
+	(void)unused;
+	while (syscall(SYS_pause) < 0)
+		;
+	return 0;
 }
 
 static pid_t spawn_threads(unsigned count, bool leader_leaves)
@@ -187,15 +188,11 @@ static pid_t spawn_threads(unsigned count, bool leader_leaves)
 	pid = fork();
 	if (pid == 0) {
 		rig_die_with_parent();
-		for (unsigned at = 0; at < count; at++) {
-			pthread_t thread;
-
-			if (pthread_create(&thread, NULL, wait_for_ever, NULL) != 0)
-				_exit(1);
-		}
+		for (unsigned at = 0; at < count; at++)
+			rig_thread(at, wait_for_ever);
 		(void)!write(ready[1], "x", 1);
 		if (leader_leaves)
-			pthread_exit(NULL);
+			rig_thread_leave();
 		wait_for_ever(NULL);
 	}
 	close(ready[1]);

@@ -16,7 +16,6 @@
 #include <linux/cn_proc.h>
 #include <linux/connector.h>
 #include <linux/netlink.h>
-#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <string.h>
@@ -24,6 +23,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -248,6 +248,11 @@ static void a_full_table(void)
 	struct tally tally;
 
 	RIG_CHECK(lives != NULL);
+	pid_t idle[20];
+
+	/* More than find room, however few live here. */
+	for (unsigned at = 0; at < 20; at++)
+		idle[at] = rig_spawn("/bin/sleep", "1000");
 	prepare();
 	rig.options.max_processes = 16;
 	begin();
@@ -262,6 +267,10 @@ static void a_full_table(void)
 	RIG_CHECK(tally.spawned == COUNT && tally.exited == COUNT && tally.disordered == 0);
 	RIG_CHECK(rig_stat(&rig, "table_full") > 0);
 	free(lives);
+	for (unsigned at = 0; at < 20; at++) {
+		rig_kill(idle[at]);
+		rig_reap(idle[at]);
+	}
 	end();
 }
 
@@ -409,9 +418,10 @@ static void those_of_before(void)
 
 /* ---- threads -------------------------------------------------------------------------------- */
 
-static void *leave_at_once(void *unused)
+static int leave_at_once(void *unused)
 {
-	return unused;
+	(void)unused;
+	return 0;
 }
 
 static void thread_storm(void)
@@ -426,11 +436,8 @@ static void thread_storm(void)
 	pid = fork();
 	if (pid == 0) {
 		for (unsigned at = 0; at < 5000; at++) {
-			pthread_t thread;
-
-			if (pthread_create(&thread, NULL, leave_at_once, NULL) != 0 ||
-			    pthread_join(thread, NULL) != 0)
-				_exit(1);
+			rig_thread(0, leave_at_once);
+			rig_thread_join(0);
 		}
 		_exit(0);
 	}
@@ -447,16 +454,17 @@ static void thread_storm(void)
 
 static int gate[2], ready[2];
 
-static void *wait_at_gate(void *unused)
+static int wait_at_gate(void *unused)
 {
 	char byte;
 
-	(void)!write(ready[1], "x", 1);
-	(void)!read(gate[0], &byte, 1);
-	return unused;
+	(void)unused;
+	syscall(SYS_write, ready[1], "x", 1);
+	syscall(SYS_read, gate[0], &byte, 1);
+	return 0;
 }
 
-static pid_t fork_with_thread(void *(*body)(void *))
+static pid_t fork_with_thread(int (*body)(void *))
 {
 	pid_t pid;
 	char byte;
@@ -464,11 +472,8 @@ static pid_t fork_with_thread(void *(*body)(void *))
 	RIG_CHECK(pipe2(gate, O_CLOEXEC) == 0 && pipe2(ready, O_CLOEXEC) == 0);
 	pid = fork();
 	if (pid == 0) {
-		pthread_t thread;
-
-		if (pthread_create(&thread, NULL, body, NULL) != 0)
-			_exit(1);
-		pthread_exit(NULL);
+		rig_thread(0, body);
+		rig_thread_leave();
 	}
 	RIG_CHECK(read(ready[0], &byte, 1) == 1);
 	return pid;
@@ -502,11 +507,13 @@ static void a_leader_that_leaves(void)
 	end();
 }
 
-static void *exec_at_gate(void *unused)
+static int exec_at_gate(void *unused)
 {
+	static const char *const argv[] = {"true", NULL};
+
 	(void)wait_at_gate(unused);
-	execl("/bin/true", "true", (char *)NULL);
-	return unused;
+	syscall(SYS_execve, "/bin/true", argv, NULL);
+	return 1;
 }
 
 static void exec_by_another_thread(void)
