@@ -92,7 +92,8 @@ static int cover(const char *path)
 
 /* As OCI runtimes do. */
 static const char *const read_only[] = {
-	"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/pressure"};
+	"/proc/sys", "/proc/sysrq-trigger", "/proc/irq",          "/proc/bus",
+	"/proc/fs",  "/proc/pressure",      "/proc/dynamic_debug"};
 static const char *const covered[] = {
 	"/proc/kcore",         "/proc/kmsg",          "/proc/keys",           "/proc/key-users",
 	"/proc/latency_stats", "/proc/timer_list",    "/proc/sched_debug",    "/proc/acpi",

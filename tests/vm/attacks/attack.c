@@ -267,8 +267,8 @@ static int is_planted(int argc, char **argv)
 	const char *name = strrchr(argv[0], '/');
 
 	name = name == NULL ? argv[0] : name + 1;
-	return strcmp(name, "hotplug") == 0 || strcmp(name, "request-key") == 0 ||
-	       strcmp(name, "modprobe") == 0 ||
+	return getenv("DEVPATH") != NULL || strcmp(name, "hotplug") == 0 ||
+	       strcmp(name, "request-key") == 0 || strcmp(name, "modprobe") == 0 ||
 	       (argc > 1 && (strcmp(argv[1], "-q") == 0 || strcmp(argv[1], "planted") == 0 ||
 			     argv[1][0] == '/'));
 }

@@ -220,9 +220,9 @@ static int do_forge_netlink(void)
 		to.nl_pid = (unsigned)agent; /* the first socket of a process has its number */
 	if (fd < 0)
 		return errno;
-	if (sendto(fd, &message, sizeof(message), 0, (struct sockaddr *)&to, sizeof(to)) < 0)
-		return errno == ECONNREFUSED ? ABSENT
-					     : errno; /* no such port: it was let through */
+	if (sendto(fd, &message, sizeof(message), 0, (struct sockaddr *)&to, sizeof(to)) < 0 &&
+	    errno != ECONNREFUSED) /* let through, only nobody listened */
+		return errno;
 	return WORKED;
 }
 

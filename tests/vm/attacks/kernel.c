@@ -194,7 +194,7 @@ static int do_release_agent(void)
 
 static int do_binfmt(void)
 {
-	static const char word[] = ":cellos:M::cellos::" PLANTED ":F";
+	static const char word[] = ":cellos:M::cellos::/attack:F";
 	int result;
 
 	(void)mkdir("/tmp/formats", 0755);
@@ -602,7 +602,7 @@ const struct attack attacks_kernel[] = {
 	{"hotplug-sysctl", "M", "M", do_hotplug_sysctl, "a program as kernel.hotplug"},
 	{"uevent-helper", "M", "M", do_uevent_helper, "a program as uevent_helper"},
 	{"request-key", "S M", "S M", do_request_key, "/sbin/request-key planted"},
-	{"release-agent", "C S", "C S", do_release_agent, "a cgroup's release_agent"},
+	{"release-agent", "C S M", "C S M", do_release_agent, "a cgroup's release_agent"},
 	{"binfmt", "C S", "C S", do_binfmt, "binfmt_misc"},
 	{"poweroff-cmd", "M", "M", do_poweroff_command, "a program as poweroff_cmd"},
 	{"remove-device", "M", "M", do_remove_device, "/sys: remove a PCI device"},

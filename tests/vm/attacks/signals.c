@@ -257,7 +257,7 @@ const struct attack attacks_signals[] = {
 	{"tgsigqueue", "N", "S", do_tgsigqueue, "rt_tgsigqueueinfo"},
 	{"tgsigqueue-high", "N", "S", do_tgsigqueue_high_bit, "rt_tgsigqueueinfo with bit 32 set"},
 	{"pidfd", "N S", "S", do_pidfd, "pidfd_open, pidfd_send_signal"},
-	{"pidfd-proc", "N S", "S", do_pidfd_by_proc, "pidfd_send_signal to its folder in /proc"},
+	{"pidfd-proc", "N S", "S MC", do_pidfd_by_proc, "pidfd_send_signal to its folder in /proc"},
 	{"setown", "N", "S", do_setown, "F_SETOWN with F_SETSIG"},
 	{"setown-high", "N", "S", do_setown_high_bit, "F_SETSIG with bit 32 set"},
 	{"setown-ex", "N", "S", do_setown_ex, "F_SETOWN_EX with F_SETSIG"},

@@ -405,5 +405,6 @@ int main(int argc, char **argv)
 		return 0;
 	setsid();
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGTERM, SIG_IGN); /* one attack sends it to everybody */
 	watch(&watcher);
 }
