@@ -114,7 +114,9 @@ static void end_connection(struct host_cell *cell)
 	cell->connection = NULL;
 	host_account_disconnected(&cell->origin.account);
 	host_handover_touch(cell->fleet->handover, &cell->origin);
-	(void)close(connection->fd); /* and out of the epoll set: nobody else has it */
+	/* By hand: closing alone leaves it in the set while another process has a copy. */
+	(void)epoll_ctl(cell->fleet->guests, EPOLL_CTL_DEL, connection->fd, NULL);
+	(void)close(connection->fd);
 	free(connection);
 	cell->fleet->ended = true;
 	chat(cell->fleet, "connection ended");
@@ -154,6 +156,8 @@ static bool read_once(struct host_cell *cell)
 	struct host_connection *connection = cell->connection;
 	ssize_t n;
 
+	if (connection == NULL) /* ended since the kernel said that it has something */
+		return false;
 	/* An output that would wait is asked again when it says so, and not for each guest. */
 	if (fleet->handover->output.line.length >= HOST_OUTPUT_FLUSH_BYTES &&
 	    fleet->flush_status != -EAGAIN)

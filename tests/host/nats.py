@@ -134,7 +134,9 @@ class Server:
         self.store = store
         self.config = os.path.join(store, "server.conf")
         with open(self.config, "w") as f:
-            f.write('listen: "127.0.0.1:%d"\njetstream { store_dir: "%s" }\n%s\n'
+            # The reader below is slower than a server on the same machine: it may be far behind.
+            f.write('listen: "127.0.0.1:%d"\njetstream { store_dir: "%s" }\n'
+                    'max_pending: 1073741824\nwrite_deadline: "120s"\n%s\n'
                     % (self.port, store, extra))
         self.process = None
         self.start()

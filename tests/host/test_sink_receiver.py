@@ -28,8 +28,8 @@ import nats
 
 LIMIT = 120
 CELLS = 4
-LEAST = 100000
-EVENTS = 50000  # of each cell
+LEAST = 110000  # messages before the kill: reports among them, and over 100 000 events
+EVENTS = 55000  # of each cell
 AHEAD = 30000   # events that the agents may be ahead of the stream
 
 # ---- the wire -----------------------------------------------------------------------------------

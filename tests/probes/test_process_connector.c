@@ -294,13 +294,21 @@ static void fork_without_exec(void)
 	/* Its name of its own is read at last when a wait for an exec is over, if it got to it
 	   then: a busy machine may be late by itself. */
 	for (unsigned round = 0; round < 5 && !renamed; round++) {
+		int called[2];
+		char byte;
+
+		RIG_CHECK(pipe2(called, O_CLOEXEC) == 0);
 		before = rig_now();
 		pid = fork();
 		if (pid == 0) {
 			prctl(PR_SET_NAME, "a worker");
+			(void)!write(called[1], "x", 1);
 			pause();
 			_exit(0);
 		}
+		close(called[1]);
+		RIG_CHECK(read(called[0], &byte, 1) == 1);
+		close(called[0]);
 		RIG_CHECK(rig_until(&rig, SPAWNED, (uint32_t)pid, 1));
 		rig_kill(pid);
 		life = reap(pid, before);
