@@ -122,8 +122,10 @@ poweroff -f
 """
 
 
-def run(script, programs, timeout):
-    """Boots, runs `script` (of sh) as init with `programs` (name: path) in it, returns what it printed."""
+def run(script, programs, timeout, files=None):
+    """Boots, runs `script` (of sh) as init with `programs` (name: path) in it and `files` (name: content and
+    mode), returns what it printed.
+    """
     for tool in (QEMU, "busybox"):
         if not shutil.which(tool):
             skip(f"no {tool} here (packages qemu-system-x86 and busybox-static)")
@@ -136,6 +138,9 @@ def run(script, programs, timeout):
     archive.program("bin/busybox", shutil.which("busybox"))
     for name, path in programs.items():
         archive.program(name, path)
+    for name, (content, mode) in (files or {}).items():
+        if name.lstrip("/") not in archive.folders:
+            archive.file(name, content, mode)
     archive.file("init", (INIT_BEGIN + script + INIT_END).encode())
     with tempfile.TemporaryDirectory(prefix="cellos-vm-") as folder:
         initrd = pathlib.Path(folder) / "initrd"
