@@ -5,7 +5,7 @@
  * The part of bench/vm_audit that runs in the guest: the same processes under auditd, under the
  * agent and under nobody, in turn.
  *
- *   vm_audit_inside [--agent PATH] [--rates LIST] [--rounds N] [--seconds S] [--budget S]
+ *   vm_audit_inside [--agent PATH] [--rates LIST] [--rounds N] [--first N] [--seconds S]
  *                   [--subjects LIST] [--program PATH]
  *
  * A round has four blocks for each rate (processes a second; 0: as fast as it goes): nobody, the
@@ -16,13 +16,15 @@
  * - the subject's processor time, all threads, the kernel's audit thread with auditd's, from the
  *   moment the subject was ready;
  * - its resident memory at the peak; what it says it lost; what one fork+exec+wait took.
- * No round begins later than --budget seconds from the start.
+ * --first is the number of the first round. The program itself, by the name /bin/short, is what is
+ * spawned: it ends at once.
  *
  * Auditing makes every later process of the boot carry a context, and so all subjects run once
  * before the first round: no block is from before.
  *
- * For a throw-away machine, as root: it enables audit. Threads: main spawns; one reads what the
- * agent sends. Refuses to: go on when a subject does not start or stop (exit 1).
+ * Threads: main spawns; one reads what the agent sends. As root. Refuses to: enable audit where its
+ * parent is not PID 1, for it stays until the next boot; go on when a subject does not start or
+ * stop (exit 1).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -550,8 +552,8 @@ static void print_block(size_t round, size_t place, const struct block *block)
 
 struct plan {
 	uint64_t rates[MAX_RATES];
-	size_t rate_count, rounds;
-	double seconds, budget;
+	size_t rate_count, first, rounds;
+	double seconds;
 };
 
 static void take_rates(char *text, struct plan *plan)
@@ -574,7 +576,7 @@ static bool parse(int argc, char *argv[], struct plan *plan)
 					     {"rates", required_argument, NULL, 'r'},
 					     {"rounds", required_argument, NULL, 'n'},
 					     {"seconds", required_argument, NULL, 's'},
-					     {"budget", required_argument, NULL, 'b'},
+					     {"first", required_argument, NULL, 'f'},
 					     {"subjects", required_argument, NULL, 'w'},
 					     {"program", required_argument, NULL, 'p'},
 					     {NULL, 0, NULL, 0}};
@@ -589,8 +591,8 @@ static bool parse(int argc, char *argv[], struct plan *plan)
 			plan->rounds = strtoul(optarg, NULL, 10);
 		else if (answer == 's')
 			plan->seconds = strtod(optarg, NULL);
-		else if (answer == 'b')
-			plan->budget = strtod(optarg, NULL);
+		else if (answer == 'f')
+			plan->first = strtoul(optarg, NULL, 10);
 		else if (answer == 'p')
 			program = optarg;
 		else if (answer == 'w')
@@ -629,19 +631,24 @@ static void warm_up(void)
 
 int main(int argc, char *argv[])
 {
-	struct plan plan = {{200, 400, 0}, 3, 15, 1.2, 1e9};
-	uint64_t begin = now_ns();
-	size_t round = 0;
+	struct plan plan = {{200, 400, 0}, 3, 0, 15, 1.2};
 
+	if (argc == 1 && strcmp(argv[0], program) == 0)
+		return 0;
 	if (!parse(argc, argv, &plan)) {
 		fprintf(stderr, "usage: vm_audit_inside [--agent PATH] [--rates LIST] [--rounds N] "
-				"[--seconds S] [--budget S] [--subjects LIST] [--program PATH]\n");
+				"[--first N] [--seconds S] [--subjects LIST] [--program PATH]\n");
 		return 2;
+	}
+	if (wanted[AUDITD] && getppid() != 1) {
+		fprintf(stderr, "vm_audit_inside: cannot start: audit is enabled only in a "
+				"machine whose init is the caller\n");
+		return 1;
 	}
 	if (wanted[AUDITD])
 		kauditd = find_kauditd();
 	warm_up();
-	while (round < plan.rounds && (double)(now_ns() - begin) / 1e9 < plan.budget)
-		run_round(&plan, round++);
-	return round == plan.rounds ? 0 : 1;
+	for (size_t round = plan.first; round < plan.first + plan.rounds; round++)
+		run_round(&plan, round);
+	return 0;
 }
