@@ -168,7 +168,7 @@ def judge(show):
     print(f"the receiver's last line:\n    {json.dumps(ledger)}\n\ndoes it add up?")
     spawned = {row["guest_pid"] for row in show.events if row["probe_source"] == "process.spawned"}
     exited = {row["guest_pid"] for row in show.events if row["probe_source"] == "process.exited"}
-    names = {row["guest_comm"] for row in show.events}
+    names = {row["guest_comm"] for row in show.events if row["probe_source"].startswith("fs.")}
     checks = (("events in the ledger = event lines that came out of the machine", ledger["events"],
                len(show.events)),
               ("lost in flight", ledger["lost_in_flight"], 0),
@@ -176,7 +176,7 @@ def judge(show):
               ("sleeps of the workload that were spawned, and exited",
                sum(row["guest_comm"] == "sleep" and row["probe_source"] == "process.exited"
                    and row["guest_pid"] in spawned for row in show.events) >= 4, True),
-              ("who changed /etc/passwd has a name", {"sh", "chmod"} <= names, True),
+              ("sh and chmod are named as those who changed /etc/passwd", {"sh", "chmod"} <= names, True),
               ("exit code", int(code[1]) if code else None, EXIT_CODE))
     for what, left, right in checks:
         print(f"    {'yes' if left == right else 'NO '}  {what}: {left}"
