@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: cellos-telemetry contributors
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""demo.py BUILD: what ./demo --vm shows. Boots a guest under software emulation with init, agent, guard and a
+"""demo.py BUILD [AGENT]: what ./demo --vm shows. Boots a guest under software emulation with init, agent, guard and a
 small workload, prints the workload's console and the events as they arrive, and in the end the ledger.
 
 The workload sits behind the guard in the hidden layout. Who plays the host: the receiver runs in the same
@@ -24,7 +24,7 @@ import time
 build = pathlib.Path(sys.argv[1]).resolve()
 os.environ.update(CELLOS_INIT=str(build / "src/init/cellos-mini-init"),
                   CELLOS_GUARD=str(build / "src/guard/cellos-guard"),
-                  CELLOS_STATIC_AGENT=str(build / "src/agent/cellos-telemetry"))
+                  CELLOS_STATIC_AGENT=str((sys.argv[2:] or [build / "src/agent/cellos-telemetry"])[0]))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 sys.dont_write_bytecode = True
 import guest  # noqa: E402
