@@ -2,8 +2,8 @@
 # SPDX-FileCopyrightText: cellos-telemetry contributors
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""demo.py BUILD [AGENT]: what ./demo --vm shows. Boots a guest under software emulation with init, agent, guard and a
-small workload, prints the workload's console and the events as they arrive, and in the end the ledger.
+"""demo.py BUILD [AGENT]: what ./demo --vm shows. Boots a guest under software emulation with init, agent, guard
+and a small workload, prints the workload's console and the events as they arrive, and in the end the ledger.
 
 The workload sits behind the guard in the hidden layout. Who plays the host: the receiver runs in the same
 guest, outside of every wall, started before the agent, and the agent reaches it over AF_VSOCK's loopback
