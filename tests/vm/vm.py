@@ -122,7 +122,7 @@ poweroff -f
 """
 
 
-def run(script, programs, timeout, files=None):
+def run(script, programs, timeout, files=None, processors=2):
     """Boots, runs `script` (of sh) as init with `programs` (name: path) in it and `files` (name: content and
     mode), returns what it printed.
     """
@@ -145,8 +145,8 @@ def run(script, programs, timeout, files=None):
     with tempfile.TemporaryDirectory(prefix="cellos-vm-") as folder:
         initrd = pathlib.Path(folder) / "initrd"
         initrd.write_bytes(archive.packed())
-        command = [QEMU, "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "512", "-smp", "2",
-                   "-kernel", image, "-initrd", initrd, "-append",
+        command = [QEMU, "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "512", "-smp",
+                   str(processors), "-kernel", image, "-initrd", initrd, "-append",
                    "console=ttyS0 panic=-1 quiet tsc=reliable no_timer_check", "-nographic", "-no-reboot",
                    "-net", "none"]
         try:
