@@ -6,6 +6,8 @@
  *
  * A list of what stays, so that a capability that a later kernel adds is gone as well. Kept is what
  * ordinary programs of a root shell need for their own files and users (apt, su, servers).
+ *
+ * Threads: the child's one, before it execs.
  */
 #include <errno.h>
 #include <linux/capability.h>

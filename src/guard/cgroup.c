@@ -5,7 +5,8 @@
  * The workload's cgroup: its limits, and a program that allows a handful of devices.
  *
  * The hierarchy is reached without a mount point, which also keeps it out of the workload's sight.
- * Refuses to: touch any other cgroup, but for making the controllers available below the root.
+ * Threads: the caller's. Refuses to: touch any other cgroup, but for making the controllers
+ * available below the root.
  */
 #include <errno.h>
 #include <fcntl.h>

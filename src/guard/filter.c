@@ -6,6 +6,8 @@
  *
  * Two filters with strict: the kernel takes the harder answer. The second one knows every call that
  * this libseccomp knows, and says ENOSYS to any other.
+ *
+ * Threads: the child's one; the filter holds for it and whatever it starts.
  */
 #include <errno.h>
 #include <seccomp.h>

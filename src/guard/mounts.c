@@ -5,8 +5,8 @@
  * The third wall: a mount tree of the workload's own, with what uid 0 could use without any
  * capability read-only, covered or absent.
  *
- * Runs in the new mount namespace, before the capabilities go. Refuses to: touch the caller's tree;
- * everything is made private first.
+ * Threads: the child's one, in the new mount namespace, before the capabilities go. Refuses to:
+ * touch the caller's tree; everything is made private first.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -5,6 +5,8 @@
  * The profile in words, as JSON, and as the seccomp object of an OCI runtime configuration: all
  * from the same rules. An OCI runtime loads one filter, so the export holds the refusals; strict's
  * "and nothing that is not known" has no form there.
+ *
+ * Threads: the caller's.
  */
 #include <errno.h>
 #include <inttypes.h>

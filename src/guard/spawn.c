@@ -8,6 +8,8 @@
  * it forks is behind them from its first instruction. The parent hears through a pipe that closes
  * at exec: empty means the command runs.
  *
+ * Threads: one, of the caller as of the child.
+ *
  * In the hidden layout the child is PID 1 of its namespace and stays: it hands signals on, reaps
  * what is left to it, and ends as the command ended; the kernel then ends the rest.
  */

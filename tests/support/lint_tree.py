@@ -46,6 +46,8 @@ FLOW = {
         "cellos_json_strict.h",
     },
     "cli": {"cellos/event.h", "cellos/wire.h", "cellos_json_line.h", "cellos_json_strict.h"},
+    "guard": {"cellos/guard.h"},
+    "init": set(),
 }
 EVERYWHERE = {"cellos/export.h"}
 # Libraries -> the one folder that knows them; the guest's folders know libc alone.
@@ -54,6 +56,7 @@ LIBRARIES = {
     r"json-c/": {"cli", "host"},
     r"uv\.h|uv/": {"host"},
     r"sanitizer/": {"queue"},
+    r"seccomp\.h": {"guard"},
 }
 # Places of one machine. Pieces, so that this file does not find itself.
 MACHINE = re.compile(r"(?<![\w.$}*])/(?:home|work|root|Users)/\w")
@@ -65,7 +68,8 @@ def files(root):
         folders[:] = sorted(name for name in folders if name not in SKIPPED_FOLDERS)
         for name in sorted(names):
             path = Path(folder, name)
-            if not path.is_symlink():
+            # .git is a file in a work tree beside the first one.
+            if not path.is_symlink() and name not in SKIPPED_FOLDERS:
                 yield path
 
 
@@ -111,8 +115,9 @@ class Lint:
     def includes(self, path, folder, lines):
         mine = self.root / "src" / folder
         own = {name.name for name in mine.rglob("*.h")}
-        # Made by the build, cmake/CellosBpf.cmake.
+        # Made by the build, cmake/CellosBpf.cmake and cmake/CellosCage.cmake.
         own |= {name.name.replace(".bpf.c", "_bpf.h") for name in mine.rglob("*.bpf.c")}
+        own |= {name.with_suffix(".h").name for name in mine.rglob("*_filter.py")}
         for number, line in enumerate(lines, 1):
             quoted = re.match(r'\s*#\s*include\s*"([^"]*)"', line)
             angled = re.match(r"\s*#\s*include\s*<([^>]*)>", line)

@@ -75,6 +75,8 @@ class LintTree(unittest.TestCase):
             ("probes", "cellos/transport.h"),
             ("host", "cellos/queue.h"),
             ("wire", "../queue/tsan.h"),
+            ("guard", "cellos/probe.h"),
+            ("init", "cellos/guard.h"),
         ):
             text = SPDX_C + STORY + f'#include "{header}"\n'
             self.assert_finds(f"may not include {header}", f"src/{folder}/a.c", text)
@@ -86,6 +88,7 @@ class LintTree(unittest.TestCase):
             ("agent", "urcu-bp.h"),
             ("wire", "json-c/json.h"),
             ("agent", "uv.h"),
+            ("agent", "seccomp.h"),
         ):
             text = SPDX_C + STORY + f"#include <{header}>\n"
             self.assert_finds(f"may not include {header}", f"src/{folder}/a.c", text)

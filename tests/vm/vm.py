@@ -122,8 +122,10 @@ poweroff -f
 """
 
 
-def run(script, programs, timeout):
-    """Boots, runs `script` (of sh) as init with `programs` (name: path) in it, returns what it printed."""
+def run(script, programs, timeout, files=None, processors=2):
+    """Boots, runs `script` (of sh) as init with `programs` (name: path) in it and `files` (name: content and
+    mode), returns what it printed.
+    """
     for tool in (QEMU, "busybox"):
         if not shutil.which(tool):
             skip(f"no {tool} here (packages qemu-system-x86 and busybox-static)")
@@ -136,12 +138,15 @@ def run(script, programs, timeout):
     archive.program("bin/busybox", shutil.which("busybox"))
     for name, path in programs.items():
         archive.program(name, path)
+    for name, (content, mode) in (files or {}).items():
+        if name.lstrip("/") not in archive.folders:
+            archive.file(name, content, mode)
     archive.file("init", (INIT_BEGIN + script + INIT_END).encode())
     with tempfile.TemporaryDirectory(prefix="cellos-vm-") as folder:
         initrd = pathlib.Path(folder) / "initrd"
         initrd.write_bytes(archive.packed())
-        command = [QEMU, "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "512", "-smp", "2",
-                   "-kernel", image, "-initrd", initrd, "-append",
+        command = [QEMU, "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "512", "-smp",
+                   str(processors), "-kernel", image, "-initrd", initrd, "-append",
                    "console=ttyS0 panic=-1 quiet tsc=reliable no_timer_check", "-nographic", "-no-reboot",
                    "-net", "none"]
         try:
