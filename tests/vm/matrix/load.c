@@ -319,7 +319,7 @@ static void course(unsigned percent, unsigned seconds, bool shared, int64_t begi
 	storm(10000, 50 * percent);
 	ask("beats 2\n");
 	live_long();
-	ask("kill 200\n");
+	ask("kill %u\n", percent / 2); /* lines, which is in the midst of what comes */
 	storm(20000, 10 * percent);
 	ask("beats 2\n");
 	stall(seconds);
