@@ -12,14 +12,18 @@
  *     forge N     N forged ends of a process that lives on, to the connector's group
  *     deafen N    PROC_CN_MCAST_IGNORE N times, and then twenty processes that the agent may miss
  *
+ * With the first line it also tells which number the agent has in its own PID namespace.
+ *
  * One thread. Refuses to: invent an answer; without a steward it says "lost".
  */
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/cn_proc.h>
 #include <linux/connector.h>
 #include <linux/netlink.h>
 #include <linux/vm_sockets.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -29,6 +33,7 @@
 
 #include "line.h"
 
+#define AGENT "/cellos-telemetry"
 #define UNHEARD 20
 
 static unsigned steward_cid;
@@ -156,6 +161,43 @@ static const char *deafen(unsigned count)
 	return status == 0 ? "ok" : "cannot deafen";
 }
 
+/* ---- the agent ------------------------------------------------------------------------------ */
+
+/* The number that a process has in its own PID namespace; 0: it is not the agent. */
+static int64_t number_of_agent(const char *name)
+{
+	char path[300], target[64] = "", line[256];
+	int64_t number = 0;
+	FILE *status;
+
+	snprintf(path, sizeof(path), "/proc/%s/exe", name);
+	if (readlink(path, target, sizeof(target) - 1) < 0 || strcmp(target, AGENT) != 0)
+		return 0;
+	snprintf(path, sizeof(path), "/proc/%s/status", name);
+	status = fopen(path, "re");
+	while (status != NULL && fgets(line, sizeof(line), status) != NULL)
+		if (strncmp(line, "NSpid:", 6) == 0)
+			number = strtoll(strrchr(line, '\t'), NULL, 10);
+	if (status != NULL)
+		fclose(status);
+	return number;
+}
+
+static void note_agent(void)
+{
+	DIR *proc = opendir("/proc");
+	struct dirent *entry;
+
+	while (proc != NULL && (entry = readdir(proc)) != NULL) {
+		const int64_t number = number_of_agent(entry->d_name);
+
+		if (number > 0)
+			note("agent", number);
+	}
+	if (proc != NULL)
+		closedir(proc);
+}
+
 /* ---- the workload's side -------------------------------------------------------------------- */
 
 static int open_fifo(const char *folder, const char *name)
@@ -177,9 +219,13 @@ static int open_fifo(const char *folder, const char *name)
 static void serve(int questions, int answers)
 {
 	static char line[LINE_BYTES];
+	bool noted = false;
 	unsigned count;
 
 	while (read_line(questions, line) > 0) {
+		if (!noted)
+			note_agent();
+		noted = true;
 		if (sscanf(line, "forge %u", &count) == 1)
 			strcpy(line, forge(count));
 		else if (sscanf(line, "deafen %u", &count) == 1)

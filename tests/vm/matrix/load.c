@@ -283,19 +283,6 @@ static unsigned answering_numbers(void)
 	return found;
 }
 
-static const char *name_of_second(void)
-{
-	static char name[32];
-	FILE *file = fopen("/proc/2/comm", "re");
-
-	if (file == NULL || fgets(name, sizeof(name), file) == NULL)
-		snprintf(name, sizeof(name), "-");
-	name[strcspn(name, "\n")] = '\0';
-	if (file != NULL)
-		fclose(file);
-	return name;
-}
-
 /* ---- the course ----------------------------------------------------------------------------- */
 
 static FILE *open_end(const char *folder, const char *name, const char *mode)
@@ -312,8 +299,8 @@ static FILE *open_end(const char *folder, const char *name, const char *mode)
 
 static void course(unsigned percent, unsigned seconds, bool shared, int64_t begin)
 {
-	ask("note begin %lld %d %u %u %s\n", (long long)begin, getpid(), named_agents(),
-	    answering_numbers(), name_of_second());
+	ask("note begin %lld %d %u %u\n", (long long)begin, getpid(), named_agents(),
+	    answering_numbers());
 	storm(0, 2 * percent);
 	ask("late 10000\n");
 	storm(10000, 50 * percent);
