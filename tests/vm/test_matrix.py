@@ -73,6 +73,7 @@ def boot_loopback(kernel, layout, percent, disk):
     machine.files.update(receiver_files())
     machine.machine = disk_options(disk)
     machine.memory = 1024
+    machine.processors = 1  # with two the emulator loses a timer now and then
     return machine.boot(600, SIGN)
 
 

@@ -273,12 +273,12 @@ static unsigned named_agents(void)
 	return found;
 }
 
-/* How many numbers above its reaper's or init's somebody else has. */
+/* How many numbers somebody else has, above the two that calls refuse whoever has them. */
 static unsigned answering_numbers(void)
 {
 	unsigned found = 0;
 
-	for (pid_t number = 2; number < NUMBERS; number++)
+	for (pid_t number = 3; number < NUMBERS; number++)
 		found += number != getpid() && (kill(number, 0) == 0 || errno != ESRCH);
 	return found;
 }

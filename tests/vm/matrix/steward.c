@@ -121,7 +121,8 @@ static void start_receiver(struct steward *steward)
 	if (steward->receiver != 0)
 		return;
 	execl(RECEIVER, RECEIVER, "--listen", CHANNEL, "--cell-id", "matrix", "--run-id", "1",
-	      "--output", OUTPUT, "--state", STATE, "--silence-window", "600", (char *)NULL);
+	      "--output", OUTPUT, "--state", STATE, "--silence-window", "600", "--verbose",
+	      (char *)NULL);
 	perror(RECEIVER);
 	_exit(127);
 }
