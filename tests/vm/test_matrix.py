@@ -416,9 +416,9 @@ def judge(checks, begin):
         try:
             getattr(checks, name)()
             print(f"    {name[6:]}: yes", flush=True)
-        except AssertionError as wrong:
+        except (AssertionError, LookupError) as wrong:
             failed += 1
-            print(f"    {name[6:]}: NO: {wrong}", flush=True)
+            print(f"    {name[6:]}: NO: {wrong!r}", flush=True)
     if failed:
         print(checks.account.console.tail())
     print(f"  {failed} failed, {time.monotonic() - begin:.0f} s in all", flush=True)

@@ -171,9 +171,11 @@ static const char *stop(struct steward *steward)
 	return "ok";
 }
 
-/* The receiver's own descriptors, one after the other: which is a connection over vsock? */
+/* The receiver's own descriptors, one after the other: which is a connection over vsock? It does
+   not run meanwhile: while a second descriptor is open what it closes is not closed. */
 static const char *cut(struct steward *steward)
 {
+	const char *stopped = stop(steward);
 	int process = (int)syscall(SYS_pidfd_open, steward->receiver, 0), count = 0;
 
 	for (int number = 3; process >= 0 && number < 64; number++) {
@@ -190,6 +192,9 @@ static const char *cut(struct steward *steward)
 	}
 	if (process >= 0)
 		close(process);
+	kill(steward->receiver, SIGCONT);
+	if (strcmp(stopped, "ok") != 0)
+		return stopped;
 	return count == 1 ? "ok" : "no connection to cut";
 }
 
