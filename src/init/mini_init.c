@@ -400,6 +400,7 @@ static int watch(pid_t agent, pid_t workload)
 	alarm(DRAIN_SECONDS); /* SIGALRM ends the wait below; its handler does nothing */
 	while ((pid = wait(&status)) > 0 && pid != agent)
 		;
+	alarm(0); /* or it would end the wait for the host, which has the exit code to take */
 	return code;
 }
 

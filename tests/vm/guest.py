@@ -10,6 +10,7 @@ stock-*/bzImage in $CELLOS_CACHE.
 """
 
 import base64
+import hashlib
 import json
 import os
 import pathlib
@@ -28,13 +29,25 @@ MODULES = ("vsock", "vmw_vsock_virtio_transport_common", "vsock_loopback", "virt
            "binfmt_misc")
 FOLDERS = ("proc", "sys", "dev", "mnt", "tmp", "workload/proc", "workload/sys", "workload/dev", "workload/tmp",
            "workload/root", "workload/bin", "workload/sbin")
+FRAGMENT = pathlib.Path(__file__).resolve().parent / "stock.fragment"
 SIGN_SECONDS = 60  # to the first word of ours
 
 
+def stock_options():
+    """The lines of the fragment that are no comments."""
+    return re.findall(r"^CONFIG_.*$", FRAGMENT.read_text(), re.M)
+
+
+def stock_digest():
+    """Of the options alone: a comment makes no other kernel."""
+    return hashlib.sha256("\n".join(sorted(stock_options())).encode()).hexdigest()[:12]
+
+
 def stock_kernel():
-    """The path of a bzImage, or None."""
+    """The path of a bzImage, of this fragment if there is one; or None."""
     found = sorted(vm.CACHE.glob("stock-*/bzImage"))
-    return found[-1] if found else None
+    mine = [path for path in found if path.parent.name.endswith(f"-{stock_digest()}")]
+    return (mine or found or [None])[-1]
 
 
 def kernels():
@@ -67,10 +80,11 @@ class Guest:
         self.machine = []           # more options of QEMU
         self.options = ""           # more of the kernel's command line
         self.memory = 512
+        self.cid = 1                # where the exit code goes
         self.accelerator = "tcg,thread=single"
         self.processors = 2
 
-    def _archive(self):
+    def initrd(self):
         archive = vm.Archive()
         for folder in FOLDERS:
             archive.folder(folder)
@@ -89,9 +103,10 @@ class Guest:
             archive.file("modules/order", "".join(f"{name}\n" for name in self.modules).encode())
         return archive.packed()
 
-    def _append(self):
+    def command_line(self):
+        """The kernel's."""
         said = ["console=ttyS0", "panic=-1", "quiet", "tsc=reliable", "no_timer_check",
-                "softlockup_panic=1", "panic_print=64", "cellos.cid=1",
+                "softlockup_panic=1", "panic_print=64", f"cellos.cid={self.cid}",
                 f"cellos.layout={self.layout}", f"cellos.argv={words(self.command)}"]
         for name in ("agent", "guard", "first"):
             if getattr(self, name):
@@ -113,36 +128,37 @@ class Guest:
         image = kernels()[self.kernel]
         with tempfile.TemporaryDirectory(prefix="cellos-vm-") as folder:
             initrd = pathlib.Path(folder) / "initrd"
-            initrd.write_bytes(self._archive())
+            initrd.write_bytes(self.initrd())
             command = [vm.QEMU, "-M", "q35", "-accel", self.accelerator, "-cpu", "max", "-m",
                        str(self.memory), "-smp", str(self.processors), "-kernel", str(image), "-initrd",
-                       str(initrd), "-append", self._append(), "-nographic", "-no-reboot", "-net", "none",
-                       *self.machine]
+                       str(initrd), "-append", self.command_line(), "-nographic", "-no-reboot", "-net",
+                       "none", *self.machine]
             for _ in range(3):
-                ended = self._watch(command, timeout, sign)
+                ended = watch(command, timeout, sign)
                 if not ended.late or sign is None or sign in ended.text:
                     return ended
                 print(f"  a guest hung before it ran anything: {ended.text[-300:]!r}", flush=True)
         return ended
 
-    @staticmethod
-    def _watch(command, timeout, sign):
-        begin = time.monotonic()
-        output = bytearray()
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT) as machine, selectors.DefaultSelector() as ready:
-            ready.register(machine.stdout, selectors.EVENT_READ)
-            while True:
-                started = sign is None or sign.encode() in output
-                left = begin + (timeout if started else min(timeout, SIGN_SECONDS)) - time.monotonic()
-                late = left <= 0 or not ready.select(left)
-                piece = b"" if late else machine.stdout.read1(65536)
-                if not piece:
-                    break
-                output += piece
-            if late:
-                machine.kill()
-        return Ended(output.decode(errors="replace").replace("\r", ""), time.monotonic() - begin, late)
+
+def watch(command, timeout, sign=None):
+    """Runs a machine to its end, or ends it: after `timeout` seconds, or when `sign` does not come."""
+    begin = time.monotonic()
+    output = bytearray()
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT) as machine, selectors.DefaultSelector() as ready:
+        ready.register(machine.stdout, selectors.EVENT_READ)
+        while True:
+            started = sign is None or sign.encode() in output
+            left = begin + (timeout if started else min(timeout, SIGN_SECONDS)) - time.monotonic()
+            late = left <= 0 or not ready.select(left)
+            piece = b"" if late else machine.stdout.read1(65536)
+            if not piece:
+                break
+            output += piece
+        if late:
+            machine.kill()
+    return Ended(output.decode(errors="replace").replace("\r", ""), time.monotonic() - begin, late)
 
 
 class Ended:

@@ -101,9 +101,12 @@ class Archive:
                 self.folders.add(library.lstrip("/"))
                 self.file(library, pathlib.Path(library).read_bytes())
 
-    def packed(self):
+    def plain(self):
         self._add("TRAILER!!!", 0)
-        return gzip.compress(bytes(self.bytes), 1)
+        return bytes(self.bytes)
+
+    def packed(self):
+        return gzip.compress(self.plain(), 1)
 
 
 INIT_BEGIN = """#!/bin/busybox sh
