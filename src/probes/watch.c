@@ -69,6 +69,9 @@ struct watched {
 	const char *name; /* its last part, in path */
 	uint64_t self;    /* the inode that it leads to, if watched; else 0 */
 	uint64_t parent;  /* the directory that the name stands in, the same */
+	/* Both before this look: what they told until then is still to be read. Else 0. */
+	uint64_t old_self, old_parent;
+	int found;        /* by this look: see look_at */
 	bool gap_counted; /* it is there, cannot be watched, and `o` says so already */
 	bool told;        /* its directory told of another inode, and that went out as an event */
 };
@@ -210,15 +213,21 @@ static void fire(struct cellos_probe_env *env, const struct cellos_raw_event *ac
 			  actor->comm_len, cellos_probe_now());
 }
 
+static bool is_about(uint64_t inode, const struct watch_record *record)
+{
+	return inode != 0 && (inode == record->dir || inode == record->self);
+}
+
 /* What a record means to one path, as kinds of change. */
 static uint32_t kinds_for(struct watch_state *state, struct watched *watched,
 			  const struct watch_record *record)
 {
 	uint32_t kinds = 0, entries = record->mask & ENTRIES;
 
-	if (watched->self != 0 && (watched->self == record->dir || watched->self == record->self))
+	if (is_about(watched->self, record) || is_about(watched->old_self, record))
 		kinds = record->mask & (ENTRIES | CONTENT);
-	if (entries != 0 && watched->parent != 0 && watched->parent == record->dir &&
+	if (entries != 0 && record->dir != 0 &&
+	    (record->dir == watched->parent || record->dir == watched->old_parent) &&
 	    strcmp(watched->name, record->name) == 0) {
 		watched->told = state->look_now = true;
 		kinds |= entries;
@@ -265,6 +274,8 @@ static bool take_some(struct watch_state *state, struct cellos_probe_env *env, u
 
 static void take(struct watch_state *state, struct cellos_probe_env *env)
 {
+	/* Numbers are used again, and names change. */
+	memset(state->actors, 0, sizeof(state->actors));
 	for (unsigned by = 0; by < SURFACES; by++)
 		for (unsigned reads = 0; reads < MAX_READS; reads++)
 			if (!take_some(state, env, by, state->fds[by]))
@@ -318,6 +329,8 @@ static int look_at(struct watch_state *state, struct watched *watched)
 	char folder[4096]; /* a path is shorter */
 
 	/* The directory first, so that what arrives in between is not missed. */
+	watched->old_self = old.self;
+	watched->old_parent = old.parent;
 	watched->parent = 0;
 	if (stat(watched->path, &status) < 0 || !S_ISDIR(status.st_mode)) {
 		(void)snprintf(folder, sizeof(folder), "%.*s%s", len, watched->path,
@@ -346,9 +359,25 @@ static void explain(const struct watch_state *state, const struct watched *watch
 	status->failed |= failed;
 }
 
-/* `status`: in arm, when a watch is no news. One occasion per gap: a missing path has nothing to
+/* In arm a watch is no news. One occasion per gap: a missing path has nothing to
    see until it is back, and the gap is counted then; one that is there and cannot be watched may
    never be, so that is counted at once. */
+static void judge(struct watch_state *state, struct cellos_probe_env *env, struct watched *watched,
+		  bool arming)
+{
+	bool news = watched->found == 1 && !arming, missing = is_missing(watched->found);
+	bool blind = watched->found < 0 && !missing;
+
+	if (news && !watched->told)
+		fire(env, &state->agent);
+	if ((news || blind) && !watched->gap_counted)
+		cellos_lane_count(env->lane, CELLOS_DROP_OVERFLOW, 1);
+	watched->gap_counted = blind || (missing && watched->gap_counted);
+	cellos_probe_stat_add(env, STAT_REARMED, news);
+	watched->told = false;
+	watched->old_self = watched->old_parent = 0;
+}
+
 static void look_at_all(struct watch_state *state, struct cellos_probe_env *env,
 			struct cellos_probe_status *status)
 {
@@ -357,21 +386,17 @@ static void look_at_all(struct watch_state *state, struct cellos_probe_env *env,
 	state->look_now = false;
 	for (size_t at = 0; at < state->count; at++) {
 		struct watched *watched = &state->paths[at];
-		int result = look_at(state, watched);
-		bool news = result == 1 && status == NULL, missing = is_missing(result);
-		bool blind = result < 0 && !missing;
 
+		watched->found = look_at(state, watched);
 		if (status != NULL)
-			explain(state, watched, result, status);
-		if (news && !watched->told)
-			fire(env, &state->agent);
-		if ((news || blind) && !watched->gap_counted)
-			cellos_lane_count(env->lane, CELLOS_DROP_OVERFLOW, 1);
-		watched->gap_counted = blind || (missing && watched->gap_counted);
-		cellos_probe_stat_add(env, STAT_REARMED, news);
-		watched->told = false;
+			explain(state, watched, watched->found, status);
 		count += watched->self != 0;
 	}
+	/* What was left behind has told of changes until now: they are this path's, and perhaps
+	   they tell of the other inode as well, and who put it there. */
+	take(state, env);
+	for (size_t at = 0; at < state->count; at++)
+		judge(state, env, &state->paths[at], status != NULL);
 	cellos_probe_stat_set(env, STAT_WATCHED, count);
 }
 
@@ -469,13 +494,12 @@ static void watch_run(void *opaque, struct cellos_probe_env *env)
 	uint64_t linger = env->options->coalesce_ms * CELLOS_NS_PER_MS;
 	enum cellos_wait_result result;
 
-	while ((result = cellos_probe_wait_either(env->stop_fd, fds[0], fds[1], next_look)) !=
+	while ((result = cellos_probe_wait_either(env->stop_fd, fds[0], fds[1],
+						  state->look_now ? 0 : next_look)) !=
 	       CELLOS_WAIT_STOP) {
 		bool due;
 
 		if (result == CELLOS_WAIT_READABLE) {
-			/* Numbers are used again, and names change. */
-			memset(state->actors, 0, sizeof(state->actors));
 			/* At once, for who did it may live no longer than that, and leaves no name;
 			   and then what gathers, so that a burst costs one wake-up. */
 			take(state, env);

@@ -8,6 +8,7 @@ usage: test_fleet.py RECEIVER [NAME...]
 guest.py beside it has the encoder and the receiver's handling.
 """
 import collections
+import ctypes
 import json
 import os
 import random
@@ -35,6 +36,19 @@ def cell(name, **members):
 def fleet(*cells, options=()):
     write("cells.json", {"cells": list(cells)})
     return Receiver("--cells", "cells.json", *options, listen=None)
+
+
+def copies_of_descriptors(pid):
+    """Of every socket that the process has: pidfd_getfd(2), which Python has no name for."""
+    call, process = ctypes.CDLL(None, use_errno=True).syscall, os.pidfd_open(pid)
+    sockets = [int(fd) for fd in os.listdir("/proc/%d/fd" % pid)
+               if os.readlink("/proc/%d/fd/%s" % (pid, fd)).startswith("socket:")]
+    copies = [call(438, process, fd, 0) for fd in sockets]
+    os.close(process)
+    if -1 in copies:
+        raise Skip("cannot copy descriptors: " + os.strerror(ctypes.get_errno()))
+    assert copies
+    return copies
 
 
 def end(r):
@@ -117,6 +131,24 @@ def test_each_cell_has_its_own_account():
     assert (ledgers["a"]["frames"], ledgers["a"]["emitted"], ledgers["a"]["contested"]) == (2, 2, 1)
     assert (ledgers["b"]["frames"], ledgers["b"]["emitted"]) == (2, 1)
     assert ledgers["b"]["run_id"] == "2" and ledgers["idle"]["frames"] == 0
+
+
+def test_a_connection_of_which_another_process_has_a_copy():
+    """Closing it does not take it out of the kernel's set of what is watched."""
+    r = fleet(cell("a"))
+    a = r.connect("a")
+    a.sendall(beat(1, 0) + events(0, 1))
+    expect_of(r, "a", report("heartbeat", epoch=1, sent=0), event(0))
+    copies = copies_of_descriptors(r.process.pid)
+    a.close()
+    a = r.connect("a")
+    a.sendall(beat(2, 1) + events(1, 1) + beat(0, 2))
+    expect_of(r, "a", report("ended_without_goodbye", complete_up_to=1),
+              report("heartbeat", epoch=2, sent=1), event(1), report("goodbye", sent=2))
+    ledgers, _ = end(r)
+    for copy in copies:
+        os.close(copy)
+    assert ledgers["a"]["emitted"] == 2 and ledgers["a"]["epochs"] == 2, ledgers
 
 
 def test_cells_come_and_go_without_touching_the_others():

@@ -621,6 +621,28 @@ Test(watch, a_fifo)
 	rig_free(&w.rig);
 }
 
+/* The thread's first act is a look, and it meets the changes at any point of theirs: what the inode
+   that is gone has told by then still counts. */
+Test(watch, a_look_in_the_midst_of_changes, .timeout = 60)
+{
+	for (unsigned round = 0; round < 500; round++) {
+		struct watching w;
+		const char *path = at("f");
+		uint64_t later;
+
+		touch(path);
+		prepare(&w, 1, &path, 1024);
+		rig_arm(&w.rig);
+		rig_start(&w.rig);
+		for (later = rig_now() + round % 200 * 1000; rig_now() < later;)
+			; /* at another point of the thread's start each time */
+		append(path);
+		cr_assert(unlink(path) == 0);
+		expect(&w, 0, 3); /* content and attributes of the inode, and the directory's */
+		rig_free(&w.rig);
+	}
+}
+
 /* The directory of a name without one is where the agent was started. */
 Test(watch, a_name_alone)
 {
