@@ -124,7 +124,8 @@ static void lay_all_down(void)
 
 static int seclude(struct agent *agent)
 {
-#ifdef CELLOS_SANITIZED /* sanitizers call what they like, and look into the process from outside */
+/* Sanitizers call what they like, and look into the process from outside. */
+#ifdef CELLOS_SANITIZED
 	agent->options.no_sandbox = true;
 #endif
 	caged = !agent->options.no_sandbox;

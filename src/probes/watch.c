@@ -28,8 +28,8 @@
  * (overlay, proc, sys, ramfs), whatever the kernel would let us mark there.
  */
 #include <errno.h>
-#include <linux/capability.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/fanotify.h>
 #include <stdalign.h>
 #include <stdio.h>
