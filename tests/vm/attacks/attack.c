@@ -4,7 +4,7 @@
 /*
  * The attacks' main program; see attack.h. One thread.
  *
- *     attack --list                 name, walls and words of each, separated by tabs
+ *     attack --list                 name, walls, words and group of each, separated by tabs
  *     attack NAME                   one of them
  *     attack --all FOLDER LIST      those that the file LIST names, one process each, after each a
  *                                   question to the watcher through FOLDER/ask and FOLDER/answer
@@ -31,15 +31,23 @@
 
 pid_t agent, agent_thread;
 
-static const struct attack *const groups[] = {
-	attacks_ordinary, attacks_calls,     attacks_channel, attacks_kernel,
-	attacks_load,     attacks_processes, attacks_signals,
+static const struct {
+	const struct attack *attacks;
+	const char *title; /* the README's word for it */
+} groups[] = {
+	{attacks_ordinary, "ordinary programs, which must work"},
+	{attacks_calls, "system calls that reach beyond their caller"},
+	{attacks_channel, "frames in the agent's name, probes turned off"},
+	{attacks_kernel, "helpers, /sys, sysctls, devices, cgroups, files"},
+	{attacks_load, "starving and flooding"},
+	{attacks_processes, "processes by their numbers, and /proc"},
+	{attacks_signals, "signals"},
 };
 
 static const struct attack *find(const char *name)
 {
 	for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++)
-		for (const struct attack *at = groups[i]; at->name != NULL; at++)
+		for (const struct attack *at = groups[i].attacks; at->name != NULL; at++)
 			if (strcmp(at->name, name) == 0)
 				return at;
 	return NULL;
@@ -139,8 +147,9 @@ static int run_one(const char *name)
 static int list(void)
 {
 	for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++)
-		for (const struct attack *at = groups[i]; at->name != NULL; at++)
-			printf("%s\t%s\t%s\t%s\n", at->name, at->hidden, at->shared, at->what);
+		for (const struct attack *at = groups[i].attacks; at->name != NULL; at++)
+			printf("%s\t%s\t%s\t%s\t%s\n", at->name, at->hidden, at->shared, at->what,
+			       groups[i].title);
 	return fflush(stdout) == EOF;
 }
 

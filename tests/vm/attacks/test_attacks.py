@@ -6,7 +6,8 @@
 are said to stop it, and behind each of these walls alone. Each row must hold in all of them, so that none
 passes by accident; and after every attack the agent, the same one, must still send and be as it was.
 
-The result is docs/attacks.md; the test fails when the verdicts that stand there are others. --write writes it.
+The result is docs/attacks.md, and its sums in the README; the test fails when the verdicts that stand there are
+others. --write writes them.
 What an attack does is in the C files beside this one; `attack --list` names its walls.
 """
 
@@ -27,6 +28,7 @@ import guest  # noqa: E402
 import vm  # noqa: E402
 
 TABLE = FOLDER.parents[2] / "docs" / "attacks.md"
+README = FOLDER.parents[2] / "README.md"
 WALLS = {"N": "namespaces", "C": "capabilities", "M": "mounts", "S": "seccomp", "G": "cgroup", "H": "helpers",
          "D": "descriptors"}
 LAYOUTS = ("hidden", "shared")
@@ -34,7 +36,7 @@ LIMITS = ["--pids", "200", "--memory", str(128 << 20), "--cpu-percent", "100"]
 AGENT_DIED = 124  # what init tells then
 AGENT = ["--heartbeat-interval", "100"]
 
-Row = collections.namedtuple("Row", "name hidden shared what")
+Row = collections.namedtuple("Row", "name hidden shared what group")
 
 
 def all_rows(program):
@@ -303,6 +305,31 @@ def essence(text):
     return [re.sub(r"\b(E[A-Z]+|SIG[A-Z]+|absent|no effect|its own end)\b", "refused", line) for line in lines]
 
 
+def sums(lab, verdicts):
+    """The README's table: of each group, how many there are and how many work."""
+    lines = ["| what a hostile root tried | attacks | work without the guard | work behind it, hidden | "
+             "work behind it, shared |", "|---|---|---|---|---|"]
+    for group in dict.fromkeys(row.group for row in lab.rows.values()):
+        names = [name for name, row in lab.rows.items() if row.group == group]
+        numbers = [sum(verdicts[0].bare[name].worked for name in names)]
+        for one in verdicts:
+            worked = [lab.rows[name].what for name in names if one.guarded[name].worked]
+            attacks = [name for name in names if one.spec[name] != "allowed"]
+            numbers.append(str(len(worked)) + (f" ({'; '.join(worked)})" if worked and attacks else ""))
+        lines.append(f"| {group} | {len(names)} | {' | '.join(map(str, numbers))} |")
+    return "\n".join(lines) + "\n"
+
+
+def sums_in_readme(new=None):
+    """What stands there; with `new`, that instead."""
+    text = README.read_text()
+    begin, end = (text.index(f"<!-- attacks: {word} -->\n") for word in ("begin", "end"))
+    begin = text.index("\n", begin) + 1
+    if new is not None:
+        README.write_text(text[:begin] + new + text[end:])
+    return text[begin:end]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="write docs/attacks.md")
@@ -325,11 +352,15 @@ def main():
     for line in wrong:
         print(f"wrong: {line}")
     if not whole:
-        print(table(lab, verdicts))
+        print(table(lab, verdicts), sums(lab, verdicts), sep="\n")
         return 1 if wrong else 0
-    text = table(lab, verdicts)
+    text, short = table(lab, verdicts), sums(lab, verdicts)
     if chosen.write and not wrong:
         TABLE.write_text(text)
+        sums_in_readme(short)
+    elif sums_in_readme() != short:
+        print(f"wrong: the README says something else; now it would be:\n{short}")
+        return 1
     elif not TABLE.exists() or essence(TABLE.read_text()) != essence(text):
         print(f"wrong: docs/attacks.md says something else; now it would be:\n{text}")
         return 1
