@@ -274,8 +274,6 @@ static bool take_some(struct watch_state *state, struct cellos_probe_env *env, u
 
 static void take(struct watch_state *state, struct cellos_probe_env *env)
 {
-	/* Numbers are used again, and names change. */
-	memset(state->actors, 0, sizeof(state->actors));
 	for (unsigned by = 0; by < SURFACES; by++)
 		for (unsigned reads = 0; reads < MAX_READS; reads++)
 			if (!take_some(state, env, by, state->fds[by]))
@@ -499,6 +497,8 @@ static void watch_run(void *opaque, struct cellos_probe_env *env)
 	       CELLOS_WAIT_STOP) {
 		bool due;
 
+		/* Numbers are used again, and names change. */
+		memset(state->actors, 0, sizeof(state->actors));
 		if (result == CELLOS_WAIT_READABLE) {
 			/* At once, for who did it may live no longer than that, and leaves no name;
 			   and then what gathers, so that a burst costs one wake-up. */
