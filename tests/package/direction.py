@@ -28,6 +28,8 @@ SEES = {
     "json": ({"event", "wire"}, set()),
     "host": ({"event", "wire", "transport", "admission"}, {"json"}),
     "cli": ({"event", "wire"}, {"json"}),
+    "guard": ({"event", "guard"}, set()),  # event: for export.h alone
+    "init": (set(), set()),
 }
 
 source = Path(__file__).resolve().parents[2]
