@@ -101,7 +101,7 @@ static int is_open(const struct knob *knob, char *text, size_t size)
 	if (status == -ENOENT)
 		return 0; /* this kernel has no such thing */
 	if (status == -E2BIG)
-		strcpy(text, "...");
+		(void)snprintf(text, size, "...");
 	else if (status < 0)
 		return status;
 	return strcmp(text, knob->wanted) != 0 &&

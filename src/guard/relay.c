@@ -165,9 +165,23 @@ static void empty(struct guard_stdio *stdio)
 	close_fd(&stdio->to_child);
 }
 
+/* The two outputs and the input, as poll found them. */
+static void copy_ready(struct guard_stdio *stdio, const struct pollfd polls[3], int *input)
+{
+	for (int i = 0; i < 2; i++)
+		if (polls[i].revents != 0 && !copy_once(stdio->output[i], 1 + i))
+			close_fd(&stdio->output[i]);
+	if (polls[2].revents != 0 && !copy_once(*input, stdio->to_child)) {
+		*input = -1;
+		if (!stdio->is_tty)
+			close_fd(&stdio->to_child);
+	}
+}
+
 int guard_stdio_relay(struct guard_stdio *stdio, pid_t pid)
 {
-	int signals, status, input = 0;
+	int signals, input = 0;
+	int status = 0x7d00; /* 125, should nobody tell how it ended */
 	sigset_t ours;
 
 	sigprocmask(SIG_SETMASK, NULL, &ours);
@@ -188,14 +202,7 @@ int guard_stdio_relay(struct guard_stdio *stdio, pid_t pid)
 			break;
 		if (polls[0].revents != 0)
 			take_signal(stdio, signals, pid);
-		for (int i = 0; i < 2; i++)
-			if (polls[1 + i].revents != 0 && !copy_once(stdio->output[i], 1 + i))
-				close_fd(&stdio->output[i]);
-		if (polls[3].revents != 0 && !copy_once(input, stdio->to_child)) {
-			input = -1;
-			if (!stdio->is_tty)
-				close_fd(&stdio->to_child);
-		}
+		copy_ready(stdio, polls + 1, &input);
 		if ((polls[4].revents & (POLLERR | POLLHUP)) != 0)
 			close_fd(&stdio->to_child);
 	}
