@@ -124,10 +124,6 @@ static void lay_all_down(void)
 
 static int seclude(struct agent *agent)
 {
-/* Sanitizers call what they like, and look into the process from outside. */
-#ifdef CELLOS_SANITIZED
-	agent->options.no_sandbox = true;
-#endif
 	caged = !agent->options.no_sandbox;
 	if (caged)
 		cage_seclude(say_for_cage);
@@ -472,6 +468,10 @@ int main(int argc, char *argv[])
 		tell("%s", text);
 		return EXIT_USAGE;
 	}
+/* Sanitizers call what they like, and look into the process from outside. */
+#ifdef CELLOS_SANITIZED
+	agent.options.no_sandbox = true;
+#endif
 	if (agent.options.help)
 		return print(text, agent_options_help(text, sizeof(text)));
 	if (agent.options.version)
