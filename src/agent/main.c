@@ -455,8 +455,10 @@ static int print(const char *text, size_t length)
 
 int main(int argc, char *argv[])
 {
-	static step *const life[] = {keep_descriptors, fork_off,     block_signals, seclude,
-				     make_queue,       start_sender, arm_probes,    start_probes,
+	/* The queue first: it populates its memory, which does nothing once seclude has locked
+	 * memory "on fault"; then every slot would cost its producer a fault. */
+	static step *const life[] = {keep_descriptors, fork_off,     block_signals, make_queue,
+				     seclude,          start_sender, arm_probes,    start_probes,
 				     become_ready,     wait_for_end, NULL};
 	static step *const report[] = {block_signals, make_queue, report_probes, NULL};
 	static struct agent agent = {.stop_fd = -1, .parent_fd = -1};
