@@ -67,7 +67,7 @@ int netlink_await(const struct netlink_socket *s, void *buffer, size_t size)
 	int ready;
 
 	do
-		ready = poll(&waiting, 1, 1000);
+		ready = poll(&waiting, 1, 5000);
 	while (ready < 0 && errno == EINTR);
 	if (ready <= 0)
 		return ready == 0 ? -ETIMEDOUT : -errno;

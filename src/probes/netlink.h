@@ -32,7 +32,8 @@ CELLOS_MUST_CHECK int netlink_send(const struct netlink_socket *socket, const vo
    one was there and not the kernel's; -ENOBUFS: some were lost. */
 CELLOS_MUST_CHECK int netlink_receive(const struct netlink_socket *socket, void *buffer,
 				      size_t size);
-/* Waits for one, 1 s at most: -ETIMEDOUT then. For the life before the probe's thread. */
+/* Waits for one, 5 s at most, for a guest may be slow: -ETIMEDOUT then. For the life before the
+   probe's thread. */
 CELLOS_MUST_CHECK int netlink_await(const struct netlink_socket *socket, void *buffer, size_t size);
 /* How many messages the kernel has dropped since the last call. */
 uint64_t netlink_lost(struct netlink_socket *socket);

@@ -130,12 +130,18 @@ class Trouble(lib.Case):
         summary = receiver.stop()
         self.assertEqual(summary["lost_in_flight"], 0)
 
+    @staticmethod
+    def is_stuck(agent):
+        """The lane is full, and between two answers of the sender's nothing of it has gone out."""
+        one, other = (agent.stats_now()["lanes"]["fs"] for _ in range(2))
+        return other["queued"] > 0 and other["q"] > 0 and one["sent"] == other["sent"]
+
     def test_a_stop_beside_a_stalled_host_ends_in_time_and_counts_what_is_left(self):
         host = self.breaking_host()
         agent = self.agent_on("--queue-depth", "256", "--drain-timeout", "300")
         connection = host.accept()
         offered = 0
-        while agent.stats_now()["lanes"]["fs"]["q"] == 0:
+        while not self.is_stuck(agent):
             self.touch_many(offered, 1000)
             offered += 1000
             self.produced(agent, offered)
