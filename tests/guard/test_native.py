@@ -228,6 +228,12 @@ class Handed(Case):
         said = self.works("sh", "-c", "echo $$; ls -d /proc/[0-9]* | tr '\\n' ' '")
         self.assertRegex(said, r"^3\n/proc/1 /proc/3 (/proc/\d+ )+$")
 
+    def test_reaper(self):
+        """PID 1 there runs the guard's file, which is not the workload's to reach by way of it."""
+        said = self.works("sh", "-c", "for i in exe environ maps; do head -c 1 /proc/1/$i && echo $i; done 2>&1 |"
+                          "grep -v 'Permission denied'; head -c 1 /proc/$$/environ >/dev/null && echo own")
+        self.assertEqual(said, "own\n")
+
 
 class Refused(Case):
     """125 and one line why; nothing has run."""
