@@ -227,6 +227,7 @@ static int run(const struct command_line *line, char **argv)
 					       SIGCHLD, SIGWINCH}[i]);
 	sigprocmask(SIG_BLOCK, &ours, &before);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGCHLD, SIG_DFL); /* who started us may ignore it, and then there is no exit code */
 	if (apart)
 		status = guard_stdio_open(&stdio);
 	if (status < 0)

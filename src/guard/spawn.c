@@ -175,6 +175,8 @@ static void be_child(struct start *start)
 
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
+	/* Ignored by whoever started us, it would never come, and the dead would leave nothing. */
+	(void)signal(SIGCHLD, SIG_DFL);
 	/* Without whoever started it nobody watches it. */
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	status = raise_walls(start->options);
@@ -256,8 +258,8 @@ static int start_child(struct start *start, int cgroup, pid_t *pid)
 		(void)guard_missing(start->options, status, "cannot make namespaces: %s",
 				    strerror(-status));
 	close(told[0]);
-	if (status < 0 && *pid > 0)
-		(void)waitpid(*pid, NULL, 0);
+	while (status < 0 && *pid > 0 && waitpid(*pid, NULL, 0) < 0 && errno == EINTR)
+		;
 	return status;
 }
 

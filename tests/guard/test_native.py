@@ -16,6 +16,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -181,6 +182,12 @@ class Handed(Case):
             for script, code in (("exit 0", 0), ("exit 7", 7), ("kill -KILL $$", 137), ("kill -SEGV $$", 139)):
                 done = guarded("sh", "-c", script, options=("--layout", layout))
                 self.assertEqual(done.returncode, code, f"{layout}: {script}: {done.stderr}")
+
+    def test_exit_code_when_dead_children_are_ignored(self):
+        for layout in ("hidden", "shared"):
+            done = guarded("sh", "-c", "exit 7", options=("--layout", layout),
+                           preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+            self.assertEqual(done.returncode, 7, f"{layout}: {done.stderr}")
 
     def test_input_and_output(self):
         text = "".join(f"line {i}\n" for i in range(100000))
