@@ -156,12 +156,15 @@ static int be_reaper(struct start *start)
 	   The exec gives the command its own back. */
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return -errno;
-	own_session();
+	(void)setsid();
 	command = fork_beyond(FIRST_FREE_PID);
 	if (command < 0)
 		return -errno;
-	if (command == 0)
+	if (command == 0) {
+		/* Not in ours: what the terminal sends to its group would come from us again. */
+		own_session();
 		return run_command(start);
+	}
 	/* The command's pipe must close when it runs, and its ends are not ours to hold. */
 	(void)syscall(SYS_close_range, 0u, ~0u, 0u);
 	_exit(reap(command));

@@ -235,6 +235,10 @@ class Handed(Case):
         said = self.works("sh", "-c", "echo $$; ls -d /proc/[0-9]* | tr '\\n' ' '")
         self.assertRegex(said, r"^3\n/proc/1 /proc/3 (/proc/\d+ )+$")
 
+    def test_sessions(self):
+        """The reaper hands signals on: in the command's group, it would do so with the terminal's, too."""
+        self.assertEqual(self.works("sh", "-c", "cut -d' ' -f5-6 /proc/1/stat /proc/$$/stat"), "1 1\n3 3\n")
+
     def test_reaper(self):
         """PID 1 there runs the guard's file, which is not the workload's to reach by way of it."""
         said = self.works("sh", "-c", "for i in exe environ maps; do head -c 1 /proc/1/$i && echo $i; done 2>&1 |"
