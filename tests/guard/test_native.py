@@ -195,6 +195,38 @@ class Handed(Case):
         self.assertEqual((done.returncode, done.stdout), (0, text))
         self.assertTrue(done.stderr.endswith("to the other\n"), done.stderr[-200:])
 
+    def test_more_output_than_input(self):
+        """Input that has no room must not hold up the output that its reader waits to be rid of."""
+        script = "while read line; do head -c 300000 /dev/zero; done"
+        done = guarded("sh", "-c", script, input=("x" * 4095 + "\n") * 64)
+        self.assertEqual((done.returncode, len(done.stdout)), (0, 64 * 300000))
+
+    @staticmethod
+    def appears(path):
+        deadline = time.monotonic() + PATIENCE
+        while not path.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return path.exists()
+
+    def test_signal_while_nobody_reads(self):
+        tmp = PLACE / "upper" / "tmp"
+        # Stuck: for a while there was no room at all.
+        script = ("import os, signal, time\n"
+                  "signal.signal(15, lambda *_: (open('/tmp/signalled', 'w'), os._exit(3)))\n"
+                  "os.set_blocking(1, False)\nfull = 0\n"
+                  "while full < 20:\n"
+                  "    try: full = 0 * os.write(1, bytes(4096))\n"
+                  "    except BlockingIOError: full += 1; time.sleep(0.01)\n"
+                  "open('/tmp/stuck', 'w')\nwhile True: time.sleep(0.1)\n")
+        with subprocess.Popen([GUARD, "--best-effort", "--cgroup", GROUP, "--root", PLACE / "root", "--",
+                               "/usr/bin/python3", "-c", script], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            self.appears(tmp / "stuck")
+            process.terminate()
+            told = self.appears(tmp / "signalled")
+            process.stdout.read()
+        self.assertEqual((told, process.returncode), (True, 3))
+
     def test_signals(self):
         script = ("import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [10, 15])\nprint('ready', flush=True)\n"
                   "got = signal.sigwait([10, 15])\nprint(int(got), flush=True)\nraise SystemExit(got)\n")
