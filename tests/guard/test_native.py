@@ -320,6 +320,15 @@ class Refused(Case):
         self.assertIn("cannot load the filter", done.stderr)
         self.assertIn("no root of its own", done.stderr)
 
+    def test_best_effort_without_its_root(self):
+        """That is missing, and said; the rest of the wall stands."""
+        done = guarded("sh", "-c", "ls /dev | wc -l; touch /proc/sys/kernel/panic /sys/kernel/x 2>&1 | wc -l",
+                       options=("--root", "/no/such"), rooted=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("cannot change to root /no/such", done.stderr)
+        devices, refused = map(int, done.stdout.split())
+        self.assertEqual((devices, refused), (13, 2), done.stdout)
+
     def test_usage(self):
         for options in (["--profile", "lax"], ["--layout", "open"], ["--without", "doors"], ["--pids", "0"],
                         ["--root", "relative"], ["--cgroup", "../x"], ["--no-such"], ["--memory", "1x"],
