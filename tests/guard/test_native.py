@@ -250,6 +250,13 @@ class Handed(Case):
                               pass_fds=(one.fileno(), two.fileno()))
         self.assertEqual(said, "[0, 1, 2] [True, True, True]\n")
 
+    def test_without_standard_descriptors(self):
+        """Pipes to the command must not take their numbers: it would read what it wrote itself."""
+        inner = f"{GUARD} --best-effort --cgroup {GROUP} --root {PLACE}/root -- "
+        script = "echo mine; read got; echo got:$got >/tmp/got"
+        subprocess.run(["sh", "-c", f"exec {inner} sh -c '{script}' <&- >&- 2>&-"], timeout=PATIENCE, check=True)
+        self.assertEqual((PLACE / "upper" / "tmp" / "got").read_text(), "got:\n")
+
     def test_terminal(self):
         """A pty of its own, that signals its session."""
         inner = f"{GUARD} --best-effort --cgroup {GROUP} --root {PLACE}/root -- "
