@@ -241,6 +241,18 @@ static int check_root(const struct cellos_guard_options *options)
 			     "cannot keep the workload off init's root: no root of its own");
 }
 
+/* A value of a later header, or none at all: half of the walls would not know what it means. */
+static int check_choices(const struct cellos_guard_options *options)
+{
+	const bool layout = (unsigned)options->layout <= CELLOS_GUARD_SHARED;
+
+	if (layout && (unsigned)options->profile <= CELLOS_GUARD_COMPAT)
+		return 0;
+	(void)guard_missing(options, -EINVAL, "cannot use an unknown %s",
+			    layout ? "profile" : "layout");
+	return -EINVAL;
+}
+
 static int start_child(struct start *start, int cgroup, pid_t *pid)
 {
 	int told[2], status;
@@ -272,9 +284,9 @@ int cellos_guard_spawn(const struct cellos_guard_options *wanted, char *const ar
 	struct cellos_guard_options own = *wanted;
 	const struct cellos_guard_options *options = &own;
 	struct start start = {.options = options, .argv = argv, .stdio = stdio};
-	int cgroup, status = 0;
+	int cgroup, status = check_choices(options);
 
-	if (is_wanted(options, CELLOS_GUARD_HELPERS))
+	if (status == 0 && is_wanted(options, CELLOS_GUARD_HELPERS))
 		status = cellos_guard_check(options);
 	/* Whoever stands between init and workload is not the workload's to name either. */
 	if (own.layout == CELLOS_GUARD_SHARED && own.protect_up_to < (uint32_t)getpid())
