@@ -68,8 +68,12 @@ static int raise_walls(const struct cellos_guard_options *options)
 /* The three, and nothing else but the pipe that closes by itself. */
 static int take_descriptors(struct start *start)
 {
-	int high[3];
+	int high[3], told = fcntl(start->told, F_DUPFD_CLOEXEC, 10);
 
+	/* All out of the way first: a caller without standard descriptors may have got 0 to 2. */
+	if (told < 0)
+		return -errno;
+	start->told = told;
 	for (int i = 0; i < 3; i++) {
 		high[i] = fcntl(start->stdio[i], F_DUPFD_CLOEXEC, 10);
 		if (high[i] < 0)
@@ -78,7 +82,7 @@ static int take_descriptors(struct start *start)
 	for (int i = 0; i < 3; i++)
 		if (dup2(high[i], i) < 0)
 			return -errno;
-	if (start->told != 3 && dup3(start->told, 3, O_CLOEXEC) < 0)
+	if (dup3(told, 3, O_CLOEXEC) < 0)
 		return -errno;
 	start->told = 3;
 	return syscall(SYS_close_range, 4u, ~0u, 0u) < 0 ? -errno : 0;
