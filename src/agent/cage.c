@@ -88,6 +88,7 @@ bool cage_has_filter(void)
 int cage_close(bool log_only)
 {
 	const struct sock_fprog program = {sizeof(filter) / sizeof(filter[0]), filter};
+	long result;
 
 	if (!cage_has_filter())
 		return -ENOTSUP;
@@ -96,9 +97,8 @@ int cage_close(bool log_only)
 			filter[i].k = SECCOMP_RET_LOG;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return -errno;
-	/* All threads at once, or none: a thread without it would be the way out. */
-	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) ==
-			       0
-		       ? 0
-		       : -errno;
+	/* All threads at once, or none: a thread without it would be the way out. That one's number
+	   is the answer then, and no errno. */
+	result = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program);
+	return result < 0 ? -errno : result > 0 ? -ESRCH : 0;
 }

@@ -98,8 +98,13 @@ int guard_filter_calls(const struct cellos_guard_options *options)
 	/* The second one first: it leaves the call that loads the other. */
 	int status = options->profile == CELLOS_GUARD_STRICT ? load_known() : 0;
 
-	if (status == 0)
-		status = load_refusals(options);
+	if (status < 0)
+		status = guard_missing(options, status,
+				       "cannot load the filter of calls that are known: %s",
+				       strerror(-status));
+	if (status < 0)
+		return status;
+	status = load_refusals(options);
 	if (status < 0)
 		return guard_missing(options, status, "cannot load the filter: %s",
 				     strerror(-status));

@@ -10,6 +10,7 @@
 #ifndef CELLOS_GUARD_INSIDE_H
 #define CELLOS_GUARD_INSIDE_H
 
+#include <limits.h>
 #include <stddef.h>
 
 #include "cellos/guard.h"
@@ -34,7 +35,7 @@ CELLOS_MUST_CHECK int guard_write_file_at(int folder, const char *name, const ch
  * CLONE_INTO_CGROUP. The descriptor, or -errno; -1 is never returned. With best_effort it may be
  * GUARD_NO_CGROUP.
  */
-#define GUARD_NO_CGROUP 0 /* never a descriptor here: 0..2 are taken */
+#define GUARD_NO_CGROUP INT_MAX /* no descriptor has this number; 0 may well be one */
 CELLOS_MUST_CHECK int guard_make_cgroup(const struct cellos_guard_options *options);
 /* Only null, zero, full, random, urandom, tty, ptmx and ptys from now on. 0 or -errno. */
 CELLOS_MUST_CHECK int guard_limit_devices(int cgroup_fd);

@@ -8,6 +8,7 @@
  * started, with one line why; 2 usage.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -213,6 +214,15 @@ static int parse(struct command_line *line, int argc, char **argv)
 	return status;
 }
 
+/* What we open must not become a standard descriptor of ours because the caller has closed it. */
+static bool fill_standard(void)
+{
+	for (int fd = 0; fd <= 2; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+			return false;
+	return true;
+}
+
 static int run(const struct command_line *line, char **argv)
 {
 	const bool apart = (line->guard.without & CELLOS_GUARD_DESCRIPTORS) == 0;
@@ -227,6 +237,7 @@ static int run(const struct command_line *line, char **argv)
 					       SIGCHLD, SIGWINCH}[i]);
 	sigprocmask(SIG_BLOCK, &ours, &before);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGCHLD, SIG_DFL); /* who started us may ignore it, and then there is no exit code */
 	if (apart)
 		status = guard_stdio_open(&stdio);
 	if (status < 0)
@@ -245,6 +256,8 @@ int main(int argc, char **argv)
 {
 	struct command_line line = {.guard = {.say = say}};
 
+	if (!fill_standard())
+		return EXIT_REFUSED;
 	if (parse(&line, argc, argv) < 0)
 		return EXIT_USAGE;
 	if (line.print)

@@ -207,17 +207,19 @@ int guard_own_mounts(const struct cellos_guard_options *options)
 {
 	int status = do_mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
 
+	/* The rest would change the caller's. */
+	if (status < 0)
+		return guard_missing(options, status, "cannot make a mount tree: %s",
+				     strerror(-status));
 	/* In this cgroup already: the namespace's root is here, and nothing above it has a name. */
-	if (status == 0 && unshare(CLONE_NEWCGROUP) < 0)
+	if (unshare(CLONE_NEWCGROUP) < 0)
 		status = guard_missing(options, -errno, "cannot make a cgroup namespace: %s",
 				       strerror(errno));
-	if (status == 0 && options->root != NULL)
-		status = change_root(options->root);
-	if (status < 0)
-		return guard_missing(options, status, "cannot change to root %s: %s",
-				     options->root != NULL ? options->root : "/",
-				     strerror(-status));
-	if ((status = own_proc(options)) < 0 || (status = own_sys(options)) < 0 ||
+	if (status == 0 && options->root != NULL && (status = change_root(options->root)) < 0)
+		status = guard_missing(options, status, "cannot change to root %s: %s",
+				       options->root, strerror(-status));
+	/* Also in the caller's root, when it has to be that one. */
+	if (status < 0 || (status = own_proc(options)) < 0 || (status = own_sys(options)) < 0 ||
 	    (status = own_devices(options)) < 0)
 		return status;
 	return cover_all(options);

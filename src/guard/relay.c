@@ -2,13 +2,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * See relay.h. One thread; everything waits in one poll. What a slow reader of ours does not take
- * holds up the workload's writes, as a pipe does, and nothing else.
+ * See relay.h. One thread; everything waits in one poll, and nothing is read before there is room
+ * for it. So what a slow reader of ours, or the workload, does not take holds up the writes of the
+ * other, as a pipe does, and nothing else: no other stream, and no signal.
  */
 #include "relay.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -20,7 +22,9 @@
 #include <termios.h>
 #include <unistd.h>
 
-#define COPY_BYTES 65536
+/* POLLOUT on a tty promises room for this much (WAKEUP_CHARS in the kernel's n_tty.c), on a pipe
+   for PIPE_BUF: then a write does not wait. */
+#define TTY_PIECE 256
 
 static struct termios terminal_before;
 
@@ -113,8 +117,8 @@ void guard_stdio_started(struct guard_stdio *stdio)
 /* One read and all of it written. False at the end, or when nobody takes it. */
 static bool copy_once(int from, int to)
 {
-	static char buffer[COPY_BYTES];
-	ssize_t got = read(from, buffer, sizeof(buffer)), done = 0;
+	char buffer[PIPE_BUF];
+	ssize_t got = read(from, buffer, isatty(to) ? TTY_PIECE : sizeof(buffer)), done = 0;
 
 	if (got < 0)
 		return errno == EINTR || errno == EAGAIN;
@@ -132,11 +136,19 @@ static bool copy_once(int from, int to)
 	return got > 0;
 }
 
-static bool is_full(int fd)
+/* Until there is room, and then until there is something. */
+static struct pollfd wait_for(int from, int to)
 {
-	struct pollfd look = {.fd = fd, .events = POLLOUT};
+	struct pollfd room = {.fd = from < 0 ? -1 : to, .events = POLLOUT};
 
-	return poll(&look, 1, 0) == 0;
+	if (poll(&room, 1, 0) == 0)
+		return room;
+	return (struct pollfd){.fd = from, .events = POLLIN};
+}
+
+static bool is_due(const struct pollfd *flow)
+{
+	return flow->events == POLLIN && flow->revents != 0;
 }
 
 static void take_signal(const struct guard_stdio *stdio, int signals, pid_t pid)
@@ -169,9 +181,9 @@ static void empty(struct guard_stdio *stdio)
 static void copy_ready(struct guard_stdio *stdio, const struct pollfd polls[3], int *input)
 {
 	for (int i = 0; i < 2; i++)
-		if (polls[i].revents != 0 && !copy_once(stdio->output[i], 1 + i))
+		if (is_due(&polls[i]) && !copy_once(stdio->output[i], 1 + i))
 			close_fd(&stdio->output[i]);
-	if (polls[2].revents != 0 && !copy_once(*input, stdio->to_child)) {
+	if (is_due(&polls[2]) && !copy_once(*input, stdio->to_child)) {
 		*input = -1;
 		if (!stdio->is_tty)
 			close_fd(&stdio->to_child);
@@ -187,24 +199,18 @@ int guard_stdio_relay(struct guard_stdio *stdio, pid_t pid)
 	sigprocmask(SIG_SETMASK, NULL, &ours);
 	signals = signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK);
 	while (waitpid(pid, &status, WNOHANG) == 0) {
-		/* Our input is looked at only while the child's has room: a child that does not
-		   read must not hold up what it writes. */
-		const bool blocked = stdio->to_child >= 0 && is_full(stdio->to_child);
 		struct pollfd polls[] = {
+			wait_for(stdio->output[0], 1),
+			wait_for(stdio->output[1], 2),
+			wait_for(stdio->to_child >= 0 ? input : -1, stdio->to_child),
 			{.fd = signals, .events = POLLIN},
-			{.fd = stdio->output[0], .events = POLLIN},
-			{.fd = stdio->output[1], .events = POLLIN},
-			{.fd = stdio->to_child >= 0 && !blocked ? input : -1, .events = POLLIN},
-			{.fd = blocked ? stdio->to_child : -1, .events = POLLOUT},
 		};
 
-		if (poll(polls, 5, -1) < 0 && errno != EINTR)
-			break;
-		if (polls[0].revents != 0)
+		if (poll(polls, 4, -1) < 0)
+			continue;
+		if (polls[3].revents != 0)
 			take_signal(stdio, signals, pid);
-		copy_ready(stdio, polls + 1, &input);
-		if ((polls[4].revents & (POLLERR | POLLHUP)) != 0)
-			close_fd(&stdio->to_child);
+		copy_ready(stdio, polls, &input);
 	}
 	empty(stdio);
 	close(signals);

@@ -68,8 +68,12 @@ static int raise_walls(const struct cellos_guard_options *options)
 /* The three, and nothing else but the pipe that closes by itself. */
 static int take_descriptors(struct start *start)
 {
-	int high[3];
+	int high[3], told = fcntl(start->told, F_DUPFD_CLOEXEC, 10);
 
+	/* All out of the way first: a caller without standard descriptors may have got 0 to 2. */
+	if (told < 0)
+		return -errno;
+	start->told = told;
 	for (int i = 0; i < 3; i++) {
 		high[i] = fcntl(start->stdio[i], F_DUPFD_CLOEXEC, 10);
 		if (high[i] < 0)
@@ -78,7 +82,7 @@ static int take_descriptors(struct start *start)
 	for (int i = 0; i < 3; i++)
 		if (dup2(high[i], i) < 0)
 			return -errno;
-	if (start->told != 3 && dup3(start->told, 3, O_CLOEXEC) < 0)
+	if (dup3(told, 3, O_CLOEXEC) < 0)
 		return -errno;
 	start->told = 3;
 	return syscall(SYS_close_range, 4u, ~0u, 0u) < 0 ? -errno : 0;
@@ -151,12 +155,20 @@ static int be_reaper(struct start *start)
 {
 	pid_t command;
 
-	own_session();
+	/* By /proc/1/exe, mem or environ the workload would hold the guard's own file, in init's
+	   root, and what init told it. Without its dump nobody but who may trace all reaches them.
+	   The exec gives the command its own back. */
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		return -errno;
+	(void)setsid();
 	command = fork_beyond(FIRST_FREE_PID);
 	if (command < 0)
 		return -errno;
-	if (command == 0)
+	if (command == 0) {
+		/* Not in ours: what the terminal sends to its group would come from us again. */
+		own_session();
 		return run_command(start);
+	}
 	/* The command's pipe must close when it runs, and its ends are not ours to hold. */
 	(void)syscall(SYS_close_range, 0u, ~0u, 0u);
 	_exit(reap(command));
@@ -170,6 +182,8 @@ static void be_child(struct start *start)
 
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
+	/* Ignored by whoever started us, it would never come, and the dead would leave nothing. */
+	(void)signal(SIGCHLD, SIG_DFL);
 	/* Without whoever started it nobody watches it. */
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	status = raise_walls(start->options);
@@ -231,6 +245,18 @@ static int check_root(const struct cellos_guard_options *options)
 			     "cannot keep the workload off init's root: no root of its own");
 }
 
+/* A value of a later header, or none at all: half of the walls would not know what it means. */
+static int check_choices(const struct cellos_guard_options *options)
+{
+	const bool layout = (unsigned)options->layout <= CELLOS_GUARD_SHARED;
+
+	if (layout && (unsigned)options->profile <= CELLOS_GUARD_COMPAT)
+		return 0;
+	(void)guard_missing(options, -EINVAL, "cannot use an unknown %s",
+			    layout ? "profile" : "layout");
+	return -EINVAL;
+}
+
 static int start_child(struct start *start, int cgroup, pid_t *pid)
 {
 	int told[2], status;
@@ -251,8 +277,8 @@ static int start_child(struct start *start, int cgroup, pid_t *pid)
 		(void)guard_missing(start->options, status, "cannot make namespaces: %s",
 				    strerror(-status));
 	close(told[0]);
-	if (status < 0 && *pid > 0)
-		(void)waitpid(*pid, NULL, 0);
+	while (status < 0 && *pid > 0 && waitpid(*pid, NULL, 0) < 0 && errno == EINTR)
+		;
 	return status;
 }
 
@@ -262,9 +288,9 @@ int cellos_guard_spawn(const struct cellos_guard_options *wanted, char *const ar
 	struct cellos_guard_options own = *wanted;
 	const struct cellos_guard_options *options = &own;
 	struct start start = {.options = options, .argv = argv, .stdio = stdio};
-	int cgroup, status = 0;
+	int cgroup, status = check_choices(options);
 
-	if (is_wanted(options, CELLOS_GUARD_HELPERS))
+	if (status == 0 && is_wanted(options, CELLOS_GUARD_HELPERS))
 		status = cellos_guard_check(options);
 	/* Whoever stands between init and workload is not the workload's to name either. */
 	if (own.layout == CELLOS_GUARD_SHARED && own.protect_up_to < (uint32_t)getpid())

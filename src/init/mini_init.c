@@ -389,6 +389,9 @@ static int watch(pid_t agent, pid_t workload)
 	while ((pid = wait(&status)) > 0) {
 		if (pid == agent) {
 			fprintf(stderr, "cellos-mini-init: the agent has ended\n");
+			/* Not one more instruction unseen, however long the host takes to hear of
+			   it. The guard takes all that it started along. */
+			(void)kill(workload, SIGKILL);
 			return AGENT_DIED;
 		}
 		if (pid == workload) {

@@ -450,8 +450,6 @@ static void describe(const struct watch_state *state, struct cellos_probe_status
 		used = state->fds[FANOTIFY] >= 0 ? 1 : 2;
 	status->surface = names[used - 1];
 	status->exactness = "merged";
-	/* Paths that others may not read, and marks that tell of the actor. */
-	status->needs = UINT64_C(1) << CAP_DAC_READ_SEARCH | UINT64_C(1) << CAP_SYS_ADMIN;
 	for (unsigned by = 0; by < SURFACES; by++) {
 		char text[32] = "16384"; /* the kernel's default, where /proc does not tell */
 
@@ -478,6 +476,9 @@ static void watch_arm(void *opaque, struct cellos_probe_env *env,
 	state->agent.pid = env->agent_pid;
 	(void)prctl(PR_GET_NAME, state->agent.comm); /* leaves none, should it fail */
 	state->agent.comm_len = (uint8_t)strlen(state->agent.comm);
+	/* Paths that others may not read, and marks that tell of the actor: also when no surface is
+	   to be had yet. */
+	status->needs = UINT64_C(1) << CAP_DAC_READ_SEARCH | UINT64_C(1) << CAP_SYS_ADMIN;
 	status->armed = open_surfaces(state, env->options->watch);
 	look_at_all(state, env, status);
 	if (status->armed)

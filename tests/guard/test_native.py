@@ -16,6 +16,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -182,11 +183,49 @@ class Handed(Case):
                 done = guarded("sh", "-c", script, options=("--layout", layout))
                 self.assertEqual(done.returncode, code, f"{layout}: {script}: {done.stderr}")
 
+    def test_exit_code_when_dead_children_are_ignored(self):
+        for layout in ("hidden", "shared"):
+            done = guarded("sh", "-c", "exit 7", options=("--layout", layout),
+                           preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+            self.assertEqual(done.returncode, 7, f"{layout}: {done.stderr}")
+
     def test_input_and_output(self):
         text = "".join(f"line {i}\n" for i in range(100000))
         done = guarded("sh", "-c", "cat; echo to the other >&2", input=text)
         self.assertEqual((done.returncode, done.stdout), (0, text))
         self.assertTrue(done.stderr.endswith("to the other\n"), done.stderr[-200:])
+
+    def test_more_output_than_input(self):
+        """Input that has no room must not hold up the output that its reader waits to be rid of."""
+        script = "while read line; do head -c 300000 /dev/zero; done"
+        done = guarded("sh", "-c", script, input=("x" * 4095 + "\n") * 64)
+        self.assertEqual((done.returncode, len(done.stdout)), (0, 64 * 300000))
+
+    @staticmethod
+    def appears(path):
+        deadline = time.monotonic() + PATIENCE
+        while not path.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return path.exists()
+
+    def test_signal_while_nobody_reads(self):
+        tmp = PLACE / "upper" / "tmp"
+        # Stuck: for a while there was no room at all.
+        script = ("import os, signal, time\n"
+                  "signal.signal(15, lambda *_: (open('/tmp/signalled', 'w'), os._exit(3)))\n"
+                  "os.set_blocking(1, False)\nfull = 0\n"
+                  "while full < 20:\n"
+                  "    try: full = 0 * os.write(1, bytes(4096))\n"
+                  "    except BlockingIOError: full += 1; time.sleep(0.01)\n"
+                  "open('/tmp/stuck', 'w')\nwhile True: time.sleep(0.1)\n")
+        with subprocess.Popen([GUARD, "--best-effort", "--cgroup", GROUP, "--root", PLACE / "root", "--",
+                               "/usr/bin/python3", "-c", script], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            self.appears(tmp / "stuck")
+            process.terminate()
+            told = self.appears(tmp / "signalled")
+            process.stdout.read()
+        self.assertEqual((told, process.returncode), (True, 3))
 
     def test_signals(self):
         script = ("import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [10, 15])\nprint('ready', flush=True)\n"
@@ -211,6 +250,13 @@ class Handed(Case):
                               pass_fds=(one.fileno(), two.fileno()))
         self.assertEqual(said, "[0, 1, 2] [True, True, True]\n")
 
+    def test_without_standard_descriptors(self):
+        """Pipes to the command must not take their numbers: it would read what it wrote itself."""
+        inner = f"{GUARD} --best-effort --cgroup {GROUP} --root {PLACE}/root -- "
+        script = "echo mine; read got; echo got:$got >/tmp/got"
+        subprocess.run(["sh", "-c", f"exec {inner} sh -c '{script}' <&- >&- 2>&-"], timeout=PATIENCE, check=True)
+        self.assertEqual((PLACE / "upper" / "tmp" / "got").read_text(), "got:\n")
+
     def test_terminal(self):
         """A pty of its own, that signals its session."""
         inner = f"{GUARD} --best-effort --cgroup {GROUP} --root {PLACE}/root -- "
@@ -227,6 +273,16 @@ class Handed(Case):
         """Nobody but the reaper and the command, which is beyond the numbers that are protected."""
         said = self.works("sh", "-c", "echo $$; ls -d /proc/[0-9]* | tr '\\n' ' '")
         self.assertRegex(said, r"^3\n/proc/1 /proc/3 (/proc/\d+ )+$")
+
+    def test_sessions(self):
+        """The reaper hands signals on: in the command's group, it would do so with the terminal's, too."""
+        self.assertEqual(self.works("sh", "-c", "cut -d' ' -f5-6 /proc/1/stat /proc/$$/stat"), "1 1\n3 3\n")
+
+    def test_reaper(self):
+        """PID 1 there runs the guard's file, which is not the workload's to reach by way of it."""
+        said = self.works("sh", "-c", "for i in exe environ maps; do head -c 1 /proc/1/$i && echo $i; done 2>&1 |"
+                          "grep -v 'Permission denied'; head -c 1 /proc/$$/environ >/dev/null && echo own")
+        self.assertEqual(said, "own\n")
 
 
 class Refused(Case):
@@ -270,6 +326,15 @@ class Refused(Case):
         self.assertEqual((done.returncode, done.stdout), (0, "ran\n"), done.stderr)
         self.assertIn("cannot load the filter", done.stderr)
         self.assertIn("no root of its own", done.stderr)
+
+    def test_best_effort_without_its_root(self):
+        """That is missing, and said; the rest of the wall stands."""
+        done = guarded("sh", "-c", "ls /dev | wc -l; touch /proc/sys/kernel/panic /sys/kernel/x 2>&1 | wc -l",
+                       options=("--root", "/no/such"), rooted=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("cannot change to root /no/such", done.stderr)
+        devices, refused = map(int, done.stdout.split())
+        self.assertEqual((devices, refused), (13, 2), done.stdout)
 
     def test_usage(self):
         for options in (["--profile", "lax"], ["--layout", "open"], ["--without", "doors"], ["--pids", "0"],

@@ -132,3 +132,30 @@ Test(rules, capabilities_that_stay)
 	cr_assert_str_eq(guard_capability_name(40), "CAP_CHECKPOINT_RESTORE");
 	cr_assert_null(guard_capability_name(41));
 }
+
+static void count_line(void *context, const char *line)
+{
+	(void)line;
+	++*(unsigned *)context;
+}
+
+/* One line, whatever else may be missing, and no child. */
+static void expect_unknown(struct cellos_guard_options options)
+{
+	char *const argv[] = {(char[]){"/bin/true"}, NULL};
+	const int stdio[3] = {0, 1, 2};
+	unsigned lines = 0;
+	pid_t pid = 0;
+
+	options.say = count_line;
+	options.context = &lines;
+	options.best_effort = true;
+	cr_assert_eq(cellos_guard_spawn(&options, argv, stdio, &pid), -EINVAL);
+	cr_assert(lines == 1 && pid == 0, "%u lines", lines);
+}
+
+Test(guard, a_value_that_is_no_choice_starts_nothing)
+{
+	expect_unknown((struct cellos_guard_options){.layout = (enum cellos_guard_layout)2});
+	expect_unknown((struct cellos_guard_options){.profile = (enum cellos_guard_profile)2});
+}

@@ -61,8 +61,9 @@ struct cellos_guard_options {
 	uint32_t cpu_percent; /* of one CPU, 1 and up; 0: no limit */
 	uint64_t memory_bytes; /* 0: no limit */
 	uint32_t pids;         /* 0: no limit */
-	/* What is missing, a line each, with best_effort; why, once, when the start fails. NULL:
-	   nobody wants to know. */
+	/* What is missing, a line each, with best_effort; why, once, when the start fails. Also
+	   called in the child, whose memory ends there: write it somewhere. NULL: nobody wants to
+	   know. */
 	void (*say)(void *context, const char *line);
 	void *context;
 };
@@ -83,8 +84,9 @@ CELLOS_MUST_CHECK CELLOS_EXPORT int cellos_guard_check(const struct cellos_guard
  * others are closed.
  *
  * The pid returned through *pid is the one to wait for, in the caller's namespace: the exit status
- * is the command's (128 + n when signal n ended it). 0, or -errno after saying why; then nothing of
- * the workload has run.
+ * is the command's (hidden layout: 128 + n when signal n ended it). 0, or -errno after saying why;
+ * then nothing of the workload has run. The rule on devices holds until the caller ends, which
+ * takes a descriptor for each start.
  */
 CELLOS_MUST_CHECK CELLOS_EXPORT int cellos_guard_spawn(const struct cellos_guard_options *options,
 						       char *const argv[], const int stdio[3],

@@ -526,6 +526,16 @@ static int do_replace_guard(void)
 	return replace("/cellos-guard");
 }
 
+/* PID 1 there runs a file of init's, which this link names wherever the root is. */
+static int do_reaper_exe(void)
+{
+	struct stat about;
+
+	if (stat("/proc/1/exe", &about) < 0)
+		return errno;
+	return outcome(chmod("/proc/1/exe", about.st_mode & 07777));
+}
+
 /* Out of a root within the root, and up as far as it goes. */
 static int do_chroot_escape(void)
 {
@@ -637,6 +647,7 @@ const struct attack attacks_kernel[] = {
 	{"replace-agent", "M", "M", do_replace_agent, "replace the agent's file"},
 	{"replace-init", "M", "M", do_replace_init, "replace init's file"},
 	{"replace-guard", "M", "M", do_replace_guard, "replace the guard's file"},
+	{"reaper-exe", "C", "C", do_reaper_exe, "/proc/1/exe: change the guard's file"},
 	{"chroot-escape", "M", "M", do_chroot_escape, "chroot and up"},
 	{"mount-table", "M", "M", do_mount_table, "init's mounts in sight"},
 	{"descriptors", "D", "D", do_descriptors, "init's console among its descriptors"},

@@ -370,7 +370,7 @@ const struct attack attacks_processes[] = {
 	{"ptrace", "N C", "S C", do_ptrace, "PTRACE_SEIZE"},
 	{"ptrace-thread", "N C", "S C", do_ptrace_thread, "PTRACE_SEIZE of a thread"},
 	{"ptrace-high", "N C", "S C", do_ptrace_high_bit, "PTRACE_SEIZE with bit 32 set"},
-	{"ptrace-init", "S", "S C", do_ptrace_init, "PTRACE_SEIZE of PID 1"},
+	{"ptrace-init", "S C", "S C", do_ptrace_init, "PTRACE_SEIZE of PID 1"},
 	{"vm-readv", "N C", "S C", do_vm_readv, "process_vm_readv"},
 	{"vm-readv-high", "N C", "S C", do_vm_readv_high_bit, "process_vm_readv with bit 32 set"},
 	{"vm-writev", "N C", "S C", do_vm_writev, "process_vm_writev"},
