@@ -11,9 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 #include <uv.h>
+
+#include "clock.h"
 
 #define MAX_CLIENTS 16
 /* A request is one cell's configuration at most. */
@@ -93,14 +94,6 @@ static void say_done(struct answer *answer)
 		answer->failed = true;
 }
 
-static uint64_t clock_ns(clockid_t id)
-{
-	struct timespec now;
-
-	clock_gettime(id, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 /* Both clocks may have been looked at before the line's; never below 0. */
 static uint64_t ms_since(uint64_t now, uint64_t then, uint64_t per_ms)
 {
@@ -113,8 +106,7 @@ static void add_latest(struct cellos_json_line *line, const struct host_cell *ce
 	const struct cellos_probe_event *event = &latest.event;
 
 	cellos_json_add_u64(line, "quiet_ms",
-			    ms_since(clock_ns(CLOCK_MONOTONIC) / 1000000,
-				     cell->origin.account.silence.heard_ms, 1));
+			    ms_since(host_now_ms(), cell->origin.account.silence.heard_ms, 1));
 	if (latest.received_ns == 0)
 		return;
 	cellos_json_open(line, "latest");
@@ -122,7 +114,7 @@ static void add_latest(struct cellos_json_line *line, const struct host_cell *ce
 	cellos_json_add_u64(line, "guest_pid", event->guest_pid);
 	cellos_json_add_text(line, "guest_comm", event->guest_comm, event->guest_comm_len);
 	cellos_json_add_u64(line, "age_ms",
-			    ms_since(clock_ns(CLOCK_REALTIME), latest.received_ns, 1000000));
+			    ms_since(host_clock_ns(CLOCK_REALTIME), latest.received_ns, 1000000));
 	cellos_json_close(line);
 }
 
