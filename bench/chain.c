@@ -178,15 +178,6 @@ static void add_up(const struct chain_options *options, const struct sender_coun
 
 /* ---- a run ----------------------------------------------------------------------------------- */
 
-static void sleep_until(uint64_t ns)
-{
-	const struct timespec t = {.tv_sec = (time_t)(ns / 1000000000u),
-				   .tv_nsec = (long)(ns % 1000000000u)};
-
-	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) != 0)
-		;
-}
-
 void chain_run(const struct chain_options *options, struct chain_result *result)
 {
 	struct sender_config config = {.heartbeat_ms = 100,
@@ -209,7 +200,7 @@ void chain_run(const struct chain_options *options, struct chain_result *result)
 	start_producers(options, config.queue);
 	start = bench_now_ns();
 	atomic_store_explicit(&go, true, memory_order_release);
-	sleep_until(start + options->length_ns);
+	bench_sleep_until(start + options->length_ns);
 	atomic_store(&stop, true);
 	for (unsigned i = 0; i < options->producers; i++)
 		pthread_join(producers[i].thread, NULL);

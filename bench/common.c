@@ -23,6 +23,15 @@ uint64_t bench_now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+void bench_sleep_until(uint64_t when_ns)
+{
+	struct timespec at = {.tv_sec = (time_t)(when_ns / 1000000000u),
+			      .tv_nsec = (long)(when_ns % 1000000000u)};
+
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) == EINTR)
+		;
+}
+
 unsigned bench_cpus(void)
 {
 	const long count = sysconf(_SC_NPROCESSORS_ONLN);
@@ -84,6 +93,22 @@ void bench_die(const char *format, ...)
 	exit(1);
 }
 
+void bench_cannot(const char *what)
+{
+	fprintf(stderr, "%s: cannot %s: %s\n", program_invocation_short_name, what,
+		strerror(errno));
+	exit(1);
+}
+
+void *bench_memory(size_t count, size_t size)
+{
+	void *memory = calloc(count, size);
+
+	if (memory == NULL)
+		bench_cannot("take memory");
+	return memory;
+}
+
 /* ---- events ---------------------------------------------------------------------------------- */
 
 static uint64_t next_random(uint64_t *state)
@@ -143,6 +168,47 @@ double bench_median(double *values, size_t count)
 		return 0;
 	qsort(values, count, sizeof(*values), compare);
 	return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
+}
+
+double bench_quantile(double *values, size_t count, double share)
+{
+	qsort(values, count, sizeof(*values), compare);
+	return values[(size_t)(share * (double)(count - 1) + 0.5)];
+}
+
+struct bench_ratios bench_ratios_new(size_t count)
+{
+	return (struct bench_ratios){
+		count, bench_memory(count, sizeof(double)), bench_memory(count, sizeof(double)),
+		bench_memory(count, sizeof(double)), bench_memory(count, sizeof(double))};
+}
+
+void bench_ratios_note(struct bench_ratios *ratios, size_t at, double with, double without,
+		       double null)
+{
+	ratios->with[at] = with;
+	ratios->without[at] = without;
+	ratios->ratio[at] = with / without;
+	ratios->null[at] = null;
+}
+
+void bench_ratios_end(struct bench_ratios *ratios, const char *of, size_t block, const char *what)
+{
+	const size_t n = ratios->count;
+
+	printf("\"of\":\"%s\",\"pairs\":%zu,\"block\":%zu,\"%s_ns_without\":%.0f,"
+	       "\"%s_ns_with\":%.0f,\"ratio\":%.4f,\"ratio_q1\":%.4f,\"ratio_q3\":%.4f,"
+	       "\"null_ratio\":%.4f,\"null_q1\":%.4f,\"null_q3\":%.4f}\n",
+	       of, n, block, what, bench_quantile(ratios->without, n, 0.5), what,
+	       bench_quantile(ratios->with, n, 0.5), bench_quantile(ratios->ratio, n, 0.5),
+	       bench_quantile(ratios->ratio, n, 0.25), bench_quantile(ratios->ratio, n, 0.75),
+	       bench_quantile(ratios->null, n, 0.5), bench_quantile(ratios->null, n, 0.25),
+	       bench_quantile(ratios->null, n, 0.75));
+	fflush(stdout);
+	free(ratios->with);
+	free(ratios->without);
+	free(ratios->ratio);
+	free(ratios->null);
 }
 
 static unsigned bin_of(uint64_t ns)

@@ -22,6 +22,7 @@
 #define BENCH_MAX_REPEATS 1001u
 
 uint64_t bench_now_ns(void);
+void bench_sleep_until(uint64_t when_ns);
 /* Pins the calling thread to the CPU, counted round the CPUs there are. */
 void bench_pin(unsigned cpu);
 /* Lets the calling thread, and what it starts from now on, run anywhere again. */
@@ -29,6 +30,10 @@ void bench_unpin(void);
 unsigned bench_cpus(void);
 /* Says why and ends the program with status 1: for what makes a result worthless. */
 _Noreturn void bench_die(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* The same for a call that failed: "<bench>: cannot <what>: <errno>". */
+_Noreturn void bench_cannot(const char *what);
+/* Zeroed; the caller's to free. */
+void *bench_memory(size_t count, size_t size);
 
 /* ---- events ---------------------------------------------------------------------------------- */
 
@@ -52,6 +57,21 @@ uint64_t bench_sum_of_round(const struct cellos_raw_event events[BENCH_EVENTS], 
 
 /* Sorts `values`. */
 double bench_median(double *values, size_t count);
+/* Sorts them too; share from 0 to 1, the nearest of at least one value. */
+double bench_quantile(double *values, size_t count, double share);
+
+/* What pairs of blocks came to, with something and without it; null: without against without. */
+struct bench_ratios {
+	size_t count;
+	double *with, *without, *ratio, *null; /* owned */
+};
+
+struct bench_ratios bench_ratios_new(size_t count);
+void bench_ratios_note(struct bench_ratios *ratios, size_t at, double with, double without,
+		       double null);
+/* Ends a row that was begun, its last comma included, with their medians and quartiles: of the
+   blocks' what (`of`), and nanoseconds of what (`what`). Frees them. */
+void bench_ratios_end(struct bench_ratios *ratios, const char *of, size_t block, const char *what);
 
 /* Nanoseconds by powers of two, each in 16 steps: a percentile is right to 1/16 of itself. */
 #define HISTOGRAM_STEPS 16u

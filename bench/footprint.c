@@ -26,26 +26,18 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "common.h"
 
 extern char **environ;
 
 static char folder[] = "/tmp/cellos-footprint-XXXXXX";
 static char socket_path[64], watched[64];
 
-static _Noreturn void die(const char *what)
-{
-	fprintf(stderr, "footprint: cannot %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
 static double now_ms(void)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
+	return (double)bench_now_ns() / 1e6;
 }
 
 static int listen_here(void)
@@ -56,7 +48,7 @@ static int listen_here(void)
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s", socket_path);
 	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
 	    listen(fd, 16) < 0)
-		die("listen");
+		bench_cannot("listen");
 	return fd;
 }
 
@@ -74,7 +66,7 @@ static pid_t start(const char *agent, const char *const extra[])
 	argv[used] = NULL;
 	errno = posix_spawn(&pid, agent, NULL, NULL, (char *const *)(uintptr_t)argv, environ);
 	if (errno != 0)
-		die("start the agent");
+		bench_cannot("start the agent");
 	return pid;
 }
 
@@ -85,10 +77,10 @@ static int first_frame(int listener)
 	int fd;
 
 	if (poll(&waiting, 1, 10000) != 1)
-		die("see a connection");
+		bench_cannot("see a connection");
 	fd = accept(listener, NULL, NULL);
 	if (fd < 0 || recv(fd, prefix, sizeof(prefix), MSG_WAITALL) != (ssize_t)sizeof(prefix))
-		die("read the first frame");
+		bench_cannot("read the first frame");
 	return fd;
 }
 
@@ -103,23 +95,14 @@ static void stop(pid_t pid, int fd)
 		;
 	close(fd);
 	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
-		die("stop the agent in order");
-}
-
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
+		bench_cannot("stop the agent in order");
 }
 
 static void bench_start(const char *agent, int listener, size_t starts)
 {
 	static const char *const extra[] = {"--watch", watched, NULL};
-	double *times = calloc(starts, sizeof(*times));
+	double *times = bench_memory(starts, sizeof(*times)), median;
 
-	if (times == NULL)
-		die("take memory");
 	for (size_t i = 0; i < starts; i++) {
 		double before = now_ms();
 		pid_t pid = start(agent, extra);
@@ -128,11 +111,11 @@ static void bench_start(const char *agent, int listener, size_t starts)
 		times[i] = now_ms() - before;
 		stop(pid, fd);
 	}
-	qsort(times, starts, sizeof(*times), by_value);
+	median = bench_quantile(times, starts, 0.5); /* sorts them */
 	printf("{\"bench\":\"start\",\"starts\":%zu,\"exec_to_first_frame_ms\":%.3f,\"min_ms\":%."
 	       "3f,"
 	       "\"max_ms\":%.3f}\n",
-	       starts, times[starts / 2], times[0], times[starts - 1]);
+	       starts, median, times[0], times[starts - 1]);
 	free(times);
 }
 
@@ -145,7 +128,7 @@ static long status_kib(pid_t pid, const char *key)
 	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
 	file = fopen(path, "re");
 	if (file == NULL)
-		die("read the agent's status");
+		bench_cannot("read the agent's status");
 	while (fgets(line, sizeof(line), file) != NULL)
 		if (strncmp(line, key, strlen(key)) == 0)
 			value = strtol(line + strlen(key) + 1, NULL, 10);
@@ -163,7 +146,7 @@ static unsigned long switches(pid_t pid)
 	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
 	tasks = opendir(path);
 	if (tasks == NULL)
-		die("read the agent's threads");
+		bench_cannot("read the agent's threads");
 	while ((entry = readdir(tasks)) != NULL) {
 		FILE *file;
 
@@ -189,7 +172,7 @@ static void swallow(int fd, double until_ms)
 
 		if (poll(&waiting, 1, left > 1 ? (int)left : 1) == 1 &&
 		    read(fd, away, sizeof(away)) <= 0)
-			die("read from the agent");
+			bench_cannot("read from the agent");
 	}
 }
 
@@ -200,12 +183,12 @@ static void make_files(unsigned from, unsigned count)
 	for (unsigned i = from; i < from + count; i++) {
 		snprintf(path, sizeof(path), "%s/f%u", watched, i);
 		if (mknod(path, S_IFREG | 0600, 0) < 0 || unlink(path) < 0)
-			die("make a file");
+			bench_cannot("make a file");
 	}
 }
 
 /* Everything armed, default depth; 20 000 events between the two looks at its memory. */
-static bool bench_memory(const char *agent, int listener)
+static bool bench_footprint(const char *agent, int listener)
 {
 	static const char *const extra[] = {"--watch", watched, NULL};
 	pid_t pid = start(agent, extra);
@@ -223,7 +206,7 @@ static bool bench_memory(const char *agent, int listener)
 	resident = status_kib(pid, "VmHWM:");
 	stop(pid, fd);
 	if (stat(agent, &status) < 0)
-		die("look at the agent's file");
+		bench_cannot("look at the agent's file");
 	printf("{\"bench\":\"footprint\",\"binary_bytes\":%lld,\"peak_resident_kib\":%ld,"
 	       "\"data_kib_before\":%ld,\"data_kib_after\":%ld}\n",
 	       (long long)status.st_size, resident, data, data_after);
@@ -273,14 +256,14 @@ int main(int argc, char *argv[])
 		return 2;
 	}
 	if (mkdtemp(folder) == NULL)
-		die("make a folder");
+		bench_cannot("make a folder");
 	snprintf(socket_path, sizeof(socket_path), "%s/host.sock", folder);
 	snprintf(watched, sizeof(watched), "%s/watched", folder);
 	if (mkdir(watched, 0700) < 0)
-		die("make a folder");
+		bench_cannot("make a folder");
 	listener = listen_here();
 	bench_start(agent, listener, starts);
-	steady = bench_memory(agent, listener);
+	steady = bench_footprint(agent, listener);
 	bench_idle(agent, listener, seconds, "watch,capability,connect");
 	bench_idle(agent, listener, seconds, "process,watch,capability,connect");
 	close(listener);

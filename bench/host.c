@@ -21,7 +21,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cellos/wire.h"
@@ -53,15 +52,6 @@ static void check_end(const struct rig_end *end, uint64_t sent, bool counted)
 		check(end->counted.events == sent, "emitted = read", sent, end->counted.events);
 		check(end->counted.wrong == 0, "numbers out of turn", end->counted.wrong, 0);
 	}
-}
-
-static void rest_until(uint64_t ns)
-{
-	const struct timespec until = {.tv_sec = (time_t)(ns / SECOND_NS),
-				       .tv_nsec = (long)(ns % SECOND_NS)};
-
-	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) != 0)
-		;
 }
 
 /* ---- speed ----------------------------------------------------------------------------------- */
@@ -170,7 +160,7 @@ static uint64_t resident_with(const struct options *options, unsigned cells)
 	/* It is still reading: until nothing is added for a tenth of a second. */
 	while ((kib = rig_resident_kib(&rig)) != before) {
 		before = kib;
-		rest_until(bench_now_ns() + SECOND_NS / 10);
+		bench_sleep_until(bench_now_ns() + SECOND_NS / 10);
 	}
 	close_all(fds, cells, 0);
 	rig_finish(&rig, &end);
@@ -224,7 +214,7 @@ static void scale(const struct options *options)
 	connect_all(&rig, fds);
 	began = bench_now_ns();
 	for (unsigned turn = 0; turn < turns; turn++) {
-		rest_until(began + turn * SECOND_NS / BATCHES_PER_SECOND);
+		bench_sleep_until(began + turn * SECOND_NS / BATCHES_PER_SECOND);
 		for (unsigned i = 0; i < cells; i++)
 			rig_send(fds[i], batch, make_batch(batch, each, bench_now_ns()));
 	}
@@ -298,7 +288,7 @@ static void fairness(const struct options *options)
 	}
 	began = bench_now_ns();
 	for (unsigned turn = 0; turn < turns; turn++) {
-		rest_until(began + turn * SECOND_NS / 50);
+		bench_sleep_until(began + turn * SECOND_NS / 50);
 		for (unsigned i = 1; i < cells; i++, sent++)
 			rig_send(fds[i], frame, make_batch(frame, 1, bench_now_ns()));
 	}

@@ -29,31 +29,25 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <pthread.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "agent.h"
 #include "cellos/wire.h"
+#include "common.h"
 
-#define SOCKET "/tmp/host.sock"
 #define LOG "/var/log/audit/audit.log"
 #define RULES "/etc/audit/bench.rules"
 #define MAX_RATES 8u
 #define MAX_PIDS 4194304u
 #define SECOND UINT64_C(1000000000)
-/* Between two reads of a host that is not to be in the way. */
-#define SELDOM_NS (SECOND / 50)
 #define PATIENCE_NS (2 * SECOND)
 #define START_NS (20 * SECOND)
 /* of x86_64, as the log has them */
@@ -71,30 +65,6 @@ static const char *agent_path = "/bin/cellos-telemetry", *program = "/bin/short"
 static bool wanted[3] = {true, true, true};
 static pid_t kauditd;
 
-extern char **environ;
-
-static _Noreturn void die(const char *what)
-{
-	fprintf(stderr, "vm_audit_inside: cannot %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * SECOND + (uint64_t)now.tv_nsec;
-}
-
-static void sleep_until(uint64_t when)
-{
-	struct timespec at = {.tv_sec = (time_t)(when / SECOND), .tv_nsec = (long)(when % SECOND)};
-
-	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) == EINTR)
-		;
-}
-
 static void tell(uint64_t pid, uint8_t what)
 {
 	if (pid < MAX_PIDS)
@@ -108,16 +78,6 @@ static uint8_t told_of(pid_t pid)
 
 /* ---- what the kernel knows of a process -------------------------------------------------------
  */
-
-static uint64_t busy_ns(pid_t pid)
-{
-	struct timespec spent;
-	clockid_t clock;
-
-	if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &spent) < 0)
-		die("read a process's clock");
-	return (uint64_t)spent.tv_sec * SECOND + (uint64_t)spent.tv_nsec;
-}
 
 /* By its page tables: the kernel's running count lags behind by up to 64 pages a thread. */
 static long resident_kib(pid_t pid)
@@ -153,119 +113,39 @@ static pid_t find_kauditd(void)
 			return pid;
 	}
 	errno = ESRCH;
-	die("find kauditd");
+	bench_cannot("find kauditd");
 }
 
 /* ---- the agent, and its host ------------------------------------------------------------------
  */
 
-struct host {
-	pid_t agent;
-	int listener, connection;
-	pthread_t reader;
-	/* The reader's, until it has ended. */
-	uint64_t bad, lost[CELLOS_DROP_COUNT];
-};
-
-static void take_frame(struct host *host, const uint8_t *frame, size_t length)
+static void tell_event(void *context, const struct cellos_probe_event *event)
 {
-	struct cellos_probe_event event;
-	struct cellos_self_report report;
-
-	if (cellos_decode_frame(frame, length, &event, NULL) != CELLOS_WIRE_OK)
-		host->bad++;
-	else if (event.probe_source == CELLOS_SOURCE_PROCESS_SPAWNED)
-		tell(event.guest_pid, BEGAN);
-	else if (event.probe_source == CELLOS_SOURCE_PROCESS_EXITED)
-		tell(event.guest_pid, ENDED);
-	else if (event.probe_source == CELLOS_SOURCE_TELEMETRY_DROPPED &&
-		 cellos_self_report_parse(&event, &report) == 0 && report.lane == CELLOS_LANE_PROC)
-		host->lost[report.reason] = report.count;
+	(void)context;
+	if (event->probe_source == CELLOS_SOURCE_PROCESS_SPAWNED)
+		tell(event->guest_pid, BEGAN);
+	else if (event->probe_source == CELLOS_SOURCE_PROCESS_EXITED)
+		tell(event->guest_pid, ENDED);
 }
 
-/* A guest's host has processors of its own. This one has not, and so it works seldom: what gathers
-   meanwhile fits into the socket. */
-static void *read_all(void *opaque)
+static void agent_start(struct bench_agent *agent)
 {
-	static uint8_t bytes[65536];
-	struct host *host = opaque;
-	struct cellos_stream stream;
-	ssize_t got;
+	static const char *const options[] = {
+		"--probes",           "process", "--process", "connector",
+		"--on-probe-failure", "fail",    NULL};
 
-	cellos_stream_init(&stream);
-	while ((got = read(host->connection, bytes, sizeof(bytes))) > 0) {
-		const uint8_t *frame;
-		size_t length;
-
-		if (got < (ssize_t)sizeof(bytes) / 4)
-			sleep_until(now_ns() + SELDOM_NS);
-		cellos_stream_feed(&stream, bytes, (size_t)got);
-		while (cellos_stream_next(&stream, &frame, &length) == CELLOS_STREAM_FRAME)
-			take_frame(host, frame, length);
-	}
-	return NULL;
+	*agent = (struct bench_agent){.lane = CELLOS_LANE_PROC, .seldom = true, .take = tell_event};
+	bench_agent_start(agent, agent_path, options);
 }
 
-static pid_t spawn(const char *const argv[])
+/* What it counted as lost. */
+static uint64_t agent_stop(struct bench_agent *agent)
 {
-	pid_t pid;
-
-	errno = posix_spawn(&pid, argv[0], NULL, NULL, (char *const *)(uintptr_t)argv, environ);
-	if (errno != 0)
-		die(argv[0]);
-	return pid;
-}
-
-static void listen_here(struct host *host)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = SOCKET};
-
-	host->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	(void)unlink(SOCKET);
-	if (host->listener < 0 ||
-	    bind(host->listener, (struct sockaddr *)&address, sizeof(address)) < 0 ||
-	    listen(host->listener, 16) < 0)
-		die("listen");
-}
-
-/* Returns with the agent armed and connected. */
-static void agent_start(struct host *host)
-{
-	char number[16], newline;
-	const char *const argv[] = {agent_path, "--channel",          "unix:" SOCKET, "--probes",
-				    "process",  "--process",          "connector",    "--ready-fd",
-				    number,     "--on-probe-failure", "fail",         NULL};
-	int ready[2];
-
-	memset(host, 0, sizeof(*host));
-	listen_here(host);
-	/* The writing end alone is the agent's. */
-	if (pipe(ready) < 0 || fcntl(ready[0], F_SETFD, FD_CLOEXEC) < 0)
-		die("make a pipe");
-	snprintf(number, sizeof(number), "%d", ready[1]);
-	host->agent = spawn(argv);
-	close(ready[1]);
-	if (read(ready[0], &newline, 1) != 1)
-		die("see the agent ready");
-	close(ready[0]);
-	host->connection = accept4(host->listener, NULL, NULL, SOCK_CLOEXEC);
-	if (host->connection < 0 || pthread_create(&host->reader, NULL, read_all, host) != 0)
-		die("be the agent's host");
-}
-
-/* All that it had to say is read when this returns; what it counted as lost. */
-static uint64_t agent_stop(struct host *host)
-{
-	int status;
-
-	(void)kill(host->agent, SIGTERM);
-	pthread_join(host->reader, NULL);
-	close(host->connection);
-	close(host->listener);
-	if (waitpid(host->agent, &status, 0) != host->agent || status != 0 || host->bad > 0)
-		die("stop the agent in order");
-	return host->lost[CELLOS_DROP_QUEUE_FULL] + host->lost[CELLOS_DROP_KERNEL] +
-	       host->lost[CELLOS_DROP_STOPPED];
+	bench_agent_stop(agent);
+	if (agent->bad > 0)
+		bench_die("%llu frames are none", (unsigned long long)agent->bad);
+	return agent->dropped[CELLOS_DROP_QUEUE_FULL] + agent->dropped[CELLOS_DROP_KERNEL] +
+	       agent->dropped[CELLOS_DROP_STOPPED];
 }
 
 /* ---- auditd -----------------------------------------------------------------------------------
@@ -334,35 +214,19 @@ static void read_log(void)
 static void control(const char *const argv[])
 {
 	int status;
-	pid_t pid = spawn(argv);
+	pid_t pid = bench_spawn(argv);
 
 	if (waitpid(pid, &status, 0) != pid || status != 0)
-		die("run auditctl");
+		bench_cannot("run auditctl");
 }
 
 /* A number of the kernel's own account. */
 static uint64_t audit_status(const char *key)
 {
 	const char *const argv[] = {"/sbin/auditctl", "-s", NULL};
-	posix_spawn_file_actions_t actions;
-	char text[4096] = "";
-	size_t held = 0;
-	int ends[2];
-	ssize_t got;
-	pid_t pid;
+	char text[4096];
 
-	if (pipe2(ends, O_CLOEXEC) < 0 || posix_spawn_file_actions_init(&actions) != 0 ||
-	    posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO) != 0)
-		die("make a pipe");
-	errno = posix_spawn(&pid, argv[0], &actions, NULL, (char *const *)(uintptr_t)argv, environ);
-	if (errno != 0)
-		die(argv[0]);
-	close(ends[1]);
-	while ((got = read(ends[0], text + held, sizeof(text) - 1 - held)) > 0)
-		held += (size_t)got;
-	close(ends[0]);
-	posix_spawn_file_actions_destroy(&actions);
-	(void)waitpid(pid, NULL, 0);
+	(void)bench_output_of(argv, text, sizeof(text));
 	return number_after(text, key);
 }
 
@@ -373,21 +237,21 @@ static uint64_t records_lost(void)
 	uint64_t all = audit_status("\nlost "), lost = all - before;
 
 	if (all == UINT64_MAX)
-		die("read auditctl's status");
+		bench_cannot("read auditctl's status");
 	before = all;
 	return lost;
 }
 
 static void await_audit(const char *what, bool (*there)(void))
 {
-	uint64_t deadline = now_ns() + START_NS;
+	uint64_t deadline = bench_now_ns() + START_NS;
 	bool done;
 
-	while (!(done = there()) && now_ns() < deadline)
-		sleep_until(now_ns() + SECOND / 100);
+	while (!(done = there()) && bench_now_ns() < deadline)
+		bench_sleep_until(bench_now_ns() + SECOND / 100);
 	errno = ETIMEDOUT;
 	if (!done)
-		die(what);
+		bench_cannot(what);
 }
 
 static bool is_enabled(void)
@@ -411,7 +275,7 @@ static void audit_start(void)
 	audit.log = -1;
 	audit.held = 0;
 	audit.ruled = false;
-	audit.daemon = spawn(daemon);
+	audit.daemon = bench_spawn(daemon);
 	await_audit("see auditd receive", is_enabled);
 	control(rules);
 	await_audit("see auditd write", is_ruled);
@@ -429,7 +293,7 @@ static void audit_stop(void)
 	(void)kill(audit.daemon, SIGTERM);
 	/* All that it had to write is in the log; how it ends is its own affair, and told. */
 	if (waitpid(audit.daemon, &status, 0) != audit.daemon)
-		die("stop auditd");
+		bench_cannot("stop auditd");
 	if (status != 0)
 		fprintf(stderr, "vm_audit_inside: auditd ended with wait status %#x\n", status);
 	close(audit.log);
@@ -449,13 +313,13 @@ struct block {
 static uint64_t live_once(pid_t *pid)
 {
 	const char *const argv[] = {program, NULL};
-	uint64_t begin = now_ns();
+	uint64_t begin = bench_now_ns();
 	int status;
 
-	*pid = spawn(argv);
+	*pid = bench_spawn(argv);
 	if (waitpid(*pid, &status, 0) != *pid || status != 0)
-		die("run the short program");
-	return now_ns() - begin;
+		bench_cannot("run the short program");
+	return bench_now_ns() - begin;
 }
 
 static int by_value(const void *a, const void *b)
@@ -468,15 +332,15 @@ static int by_value(const void *a, const void *b)
 /* At the rate, for as long as told; at most `room` processes. */
 static void live(struct block *block, pid_t *pids, uint64_t *times, size_t room, uint64_t length)
 {
-	uint64_t begin = now_ns(), sum = 0;
+	uint64_t begin = bench_now_ns(), sum = 0;
 
-	while (block->count < room && now_ns() < begin + length) {
+	while (block->count < room && bench_now_ns() < begin + length) {
 		if (block->rate > 0)
-			sleep_until(begin + block->count * SECOND / block->rate);
+			bench_sleep_until(begin + block->count * SECOND / block->rate);
 		times[block->count] = live_once(&pids[block->count]);
 		sum += times[block->count++];
 	}
-	block->per_s = (double)block->count * (double)SECOND / (double)(now_ns() - begin);
+	block->per_s = (double)block->count * (double)SECOND / (double)(bench_now_ns() - begin);
 	block->mean = (double)sum / (double)block->count;
 	qsort(times, block->count, sizeof(*times), by_value);
 	block->median = (double)times[block->count / 2];
@@ -484,24 +348,24 @@ static void live(struct block *block, pid_t *pids, uint64_t *times, size_t room,
 
 static void await_last(const struct block *block, pid_t last)
 {
-	uint64_t deadline = now_ns() + PATIENCE_NS;
+	uint64_t deadline = bench_now_ns() + PATIENCE_NS;
 
 	if (block->subject == NOBODY)
 		return;
 	do {
 		if (block->subject == AUDITD)
 			read_log();
-		sleep_until(now_ns() + SELDOM_NS);
-	} while (told_of(last) != BOTH && now_ns() < deadline);
+		bench_sleep_until(bench_now_ns() + BENCH_SELDOM_NS);
+	} while (told_of(last) != BOTH && bench_now_ns() < deadline);
 }
 
-static uint64_t subject_busy(enum subject subject, const struct host *host)
+static uint64_t subject_busy(enum subject subject, const struct bench_agent *agent)
 {
 	switch (subject) {
 	case AGENT:
-		return busy_ns(host->agent);
+		return bench_busy_ns(agent->pid);
 	case AUDITD:
-		return busy_ns(audit.daemon) + busy_ns(kauditd);
+		return bench_busy_ns(audit.daemon) + bench_busy_ns(kauditd);
 	default:
 		return 0;
 	}
@@ -512,21 +376,21 @@ static void run_block(struct block *block, uint64_t length)
 	static pid_t pids[65536];
 	static uint64_t times[65536];
 	const size_t room = sizeof(pids) / sizeof(*pids);
-	struct host host;
+	struct bench_agent agent;
 
 	memset(told, 0, sizeof(told));
 	if (block->subject == AGENT)
-		agent_start(&host);
+		agent_start(&agent);
 	else if (block->subject == AUDITD)
 		audit_start();
-	block->busy = subject_busy(block->subject, &host);
+	block->busy = subject_busy(block->subject, &agent);
 	live(block, pids, times, room, length);
 	await_last(block, pids[block->count - 1]);
-	block->busy = subject_busy(block->subject, &host) - block->busy;
+	block->busy = subject_busy(block->subject, &agent) - block->busy;
 	if (block->subject != NOBODY)
-		block->resident = resident_kib(block->subject == AGENT ? host.agent : audit.daemon);
+		block->resident = resident_kib(block->subject == AGENT ? agent.pid : audit.daemon);
 	if (block->subject == AGENT) {
-		block->lost = agent_stop(&host);
+		block->lost = agent_stop(&agent);
 	} else if (block->subject == AUDITD) {
 		block->lost = records_lost();
 		audit_stop();

@@ -25,16 +25,4 @@ CELLOS_MUST_CHECK bool flushed(struct output *output);
 CELLOS_MUST_CHECK bool next_line(struct line_reader *reader, struct output *output, char **line,
 				 size_t *length, int *code);
 
-/* 0..15, or -1. */
-static inline int hex_digit(char digit)
-{
-	if (digit >= '0' && digit <= '9')
-		return digit - '0';
-	if (digit >= 'a' && digit <= 'f')
-		return digit - 'a' + 10;
-	if (digit >= 'A' && digit <= 'F')
-		return digit - 'A' + 10;
-	return -1;
-}
-
 #endif

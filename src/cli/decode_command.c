@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "cellos_json_line.h"
+#include "cellos_json_strict.h"
 #include "commands.h"
 
 struct decoding {
@@ -81,7 +82,7 @@ static bool unhex(char *line, size_t length)
 	if (length % 2 != 0)
 		return false;
 	for (size_t i = 0; i < length / 2; i++) {
-		int high = hex_digit(line[2 * i]), low = hex_digit(line[2 * i + 1]);
+		int high = cellos_hex_digit(line[2 * i]), low = cellos_hex_digit(line[2 * i + 1]);
 
 		if (high < 0 || low < 0)
 			return false;

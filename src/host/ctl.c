@@ -11,9 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 #include <uv.h>
+
+#include "clock.h"
 
 #define MAX_CLIENTS 16
 /* A request is one cell's configuration at most. */
@@ -93,59 +94,6 @@ static void say_done(struct answer *answer)
 		answer->failed = true;
 }
 
-static void add_bad(struct cellos_json_line *line, const struct host_totals *totals)
-{
-	cellos_json_open(line, "bad");
-	for (unsigned i = 0; i < CELLOS_WIRE_STATUS_COUNT; i++)
-		if (totals->bad[i] != 0)
-			cellos_json_add_u64(line,
-					    cellos_wire_status_name((enum cellos_wire_status)i),
-					    totals->bad[i]);
-	cellos_json_close(line);
-	cellos_json_open(line, "dropped");
-	for (unsigned lane = 0; lane < CELLOS_LANE_COUNT; lane++)
-		for (unsigned reason = 0; reason < CELLOS_DROP_COUNT; reason++) {
-			const char key[3] = {cellos_lane_letter(lane),
-					     cellos_drop_reason_letter(reason), '\0'};
-
-			if (totals->dropped[lane][reason] != 0)
-				cellos_json_add_u64(line, key, totals->dropped[lane][reason]);
-		}
-	cellos_json_close(line);
-}
-
-static void add_totals(struct cellos_json_line *line, const struct host_totals *totals)
-{
-	const struct {
-		const char *key;
-		uint64_t value;
-	} rows[] = {
-		{"received", totals->frames},
-		{"events", totals->events},
-		{"emitted", totals->emitted},
-		{"refused", totals->refused},
-		{"lost_in_host", totals->lost_in_host},
-		{"lost_in_flight", totals->lost_in_flight},
-		{"epochs", totals->epochs},
-		{"bytes", totals->bytes},
-		{"silences", totals->silences},
-		{"bad_reports", totals->bad_reports},
-		{"contested", totals->contested},
-	};
-
-	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
-		cellos_json_add_u64(line, rows[i].key, rows[i].value);
-	add_bad(line, totals);
-}
-
-static uint64_t clock_ns(clockid_t id)
-{
-	struct timespec now;
-
-	clock_gettime(id, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 /* Both clocks may have been looked at before the line's; never below 0. */
 static uint64_t ms_since(uint64_t now, uint64_t then, uint64_t per_ms)
 {
@@ -158,8 +106,7 @@ static void add_latest(struct cellos_json_line *line, const struct host_cell *ce
 	const struct cellos_probe_event *event = &latest.event;
 
 	cellos_json_add_u64(line, "quiet_ms",
-			    ms_since(clock_ns(CLOCK_MONOTONIC) / 1000000,
-				     cell->origin.account.silence.heard_ms, 1));
+			    ms_since(host_now_ms(), cell->origin.account.silence.heard_ms, 1));
 	if (latest.received_ns == 0)
 		return;
 	cellos_json_open(line, "latest");
@@ -167,7 +114,7 @@ static void add_latest(struct cellos_json_line *line, const struct host_cell *ce
 	cellos_json_add_u64(line, "guest_pid", event->guest_pid);
 	cellos_json_add_text(line, "guest_comm", event->guest_comm, event->guest_comm_len);
 	cellos_json_add_u64(line, "age_ms",
-			    ms_since(clock_ns(CLOCK_REALTIME), latest.received_ns, 1000000));
+			    ms_since(host_clock_ns(CLOCK_REALTIME), latest.received_ns, 1000000));
 	cellos_json_close(line);
 }
 
@@ -193,7 +140,7 @@ static void list_cell(void *context, const struct host_cell *cell)
 	cellos_json_add_u64(line, "epoch", account->agent.epoch);
 	cellos_json_add_u64(line, "seq", account->sequence);
 	cellos_json_add_u64(line, "pending", cell->origin.pending);
-	add_totals(line, &account->totals);
+	host_add_totals(line, &account->totals, "received");
 	add_latest(line, cell);
 	if (cellos_json_end(line) < 0)
 		answer->failed = true;

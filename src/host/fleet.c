@@ -20,10 +20,10 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cellos/admission.h"
+#include "clock.h"
 
 #define TURN_GUESTS 64
 #define TURN_KNOCKS 64
@@ -53,12 +53,8 @@ static void chat(const struct host_fleet *fleet, const char *text)
 
 static void look_at_clock(struct host_fleet *fleet)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	fleet->now_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	fleet->now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+	fleet->now_ns = host_clock_ns(CLOCK_REALTIME);
+	fleet->now_ms = host_now_ms();
 }
 
 static bool has_room(const struct host_fleet *fleet)

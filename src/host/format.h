@@ -70,5 +70,8 @@ CELLOS_MUST_CHECK int host_format_report(const struct host_formatter *formatter,
 					 struct cellos_json_line *line,
 					 const struct host_report *report,
 					 const struct host_place *place);
+/* Into an open object, every total of a cell; `frames_key`: what that object calls the first. */
+void host_add_totals(struct cellos_json_line *line, const struct host_totals *totals,
+		     const char *frames_key);
 
 #endif

@@ -107,13 +107,14 @@ static void add_drops(struct cellos_json_line *line, const struct host_totals *t
 	cellos_json_close(line);
 }
 
-static void add_totals(struct cellos_json_line *line, const struct host_totals *totals)
+void host_add_totals(struct cellos_json_line *line, const struct host_totals *totals,
+		     const char *frames_key)
 {
 	const struct {
 		const char *key;
 		uint64_t value;
 	} rows[] = {
-		{"frames", totals->frames},
+		{frames_key, totals->frames},
 		{"events", totals->events},
 		{"emitted", totals->emitted},
 		{"refused", totals->refused},
@@ -167,7 +168,7 @@ static void add_members(struct cellos_json_line *line, const struct host_report 
 		add_violation(line, report->text);
 		break;
 	case HOST_REPORT_LEDGER:
-		add_totals(line, report->totals);
+		host_add_totals(line, report->totals, "frames");
 		cellos_json_add_i64(line, "unsettled", report->unsettled);
 		break;
 	case HOST_REPORT_AGENT_RESTARTED:

@@ -14,23 +14,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
-static uint64_t clock_ms(clockid_t id)
-{
-	struct timespec now;
-
-	clock_gettime(id, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
+#include "clock.h"
 
 void host_metrics_prepare(struct host_metrics *metrics, const char *format)
 {
 	memset(metrics, 0, sizeof(*metrics));
 	metrics->version = CELLOS_VERSION;
 	metrics->format = format;
-	metrics->start_ms = clock_ms(CLOCK_REALTIME);
+	metrics->start_ms = host_clock_ns(CLOCK_REALTIME) / 1000000;
 }
 
 struct gathering {
@@ -94,7 +87,7 @@ static void gather_process(struct host_metrics *metrics)
 {
 	struct rlimit limit;
 
-	metrics->cpu_ms = clock_ms(CLOCK_PROCESS_CPUTIME_ID);
+	metrics->cpu_ms = host_clock_ns(CLOCK_PROCESS_CPUTIME_ID) / 1000000;
 	metrics->resident_bytes = resident_bytes();
 	metrics->max_descriptors = getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : 0;
 }

@@ -19,8 +19,9 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "clock.h"
 
 _Static_assert(HOST_OUTPUT_ROOM_BYTES < HOST_OUTPUT_BYTES, "an empty buffer has room");
 
@@ -187,18 +188,10 @@ int host_output_flush(struct host_output *output)
 	return n < 0 ? (int)n : 0;
 }
 
-static uint64_t clock_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 static int wait_until(struct host_output *output, uint64_t deadline)
 {
 	struct pollfd look = {.fd = output->fd, .events = POLLOUT};
-	uint64_t now = clock_ms();
+	uint64_t now = host_now_ms();
 
 	if (now >= deadline)
 		return -ETIMEDOUT;
@@ -208,7 +201,7 @@ static int wait_until(struct host_output *output, uint64_t deadline)
 
 int host_output_finish(struct host_output *output, unsigned limit_ms)
 {
-	const uint64_t deadline = clock_ms() + limit_ms;
+	const uint64_t deadline = host_now_ms() + limit_ms;
 	int status;
 
 	while ((status = host_output_flush(output)) == -EAGAIN)

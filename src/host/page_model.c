@@ -52,6 +52,7 @@ static bool get_number(struct json_object *object, const char *key, uint64_t *ou
 
 /* ---- accounts ------------------------------------------------------------------------------- */
 
+/* The line's, begun if need be; NULL: there are too many, and the line is left out. */
 static struct page_account *find_account(struct page_model *model, struct json_object *line)
 {
 	char cell[65] = "", run[65] = "";
@@ -67,8 +68,10 @@ static struct page_account *find_account(struct page_model *model, struct json_o
 		    strcmp(account->run, run) == 0)
 			return account;
 	}
-	if (model->account_count == PAGE_MAX_ACCOUNTS)
+	if (model->account_count == PAGE_MAX_ACCOUNTS) {
+		model->left_out_lines++;
 		return NULL;
+	}
 	account = &model->accounts[model->account_count++];
 	memcpy(account->cell, cell, sizeof(cell));
 	memcpy(account->run, run, sizeof(run));
@@ -345,10 +348,8 @@ static int take_event(struct page_model *model, struct json_object *line, const 
 		return 0;
 	}
 	account = find_account(model, line);
-	if (account == NULL) {
-		model->left_out_lines++;
+	if (account == NULL)
 		return 0;
-	}
 	note_received(account, line);
 	(void)get_number(line, "seq", &seq);
 	count_event(account, &seen, seq);
@@ -456,10 +457,8 @@ static int take_report(struct page_model *model, struct json_object *line)
 		return 0;
 	}
 	account = find_account(model, line);
-	if (account == NULL) {
-		model->left_out_lines++;
+	if (account == NULL)
 		return 0;
-	}
 	note_received(account, line);
 	if (strcmp(report, "heartbeat") == 0) {
 		account->heartbeats++;

@@ -31,6 +31,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "clock.h"
 #include "options.h"
 #include "sink_lines.h"
 
@@ -97,19 +98,6 @@ struct host_sink {
 	uint64_t acked_before;     /* numbers.acknowledged when the session began */
 	char said[TEXT_BYTES * 2]; /* the latest complaint; "": none is open */
 };
-
-static uint64_t clock_ns(clockid_t id)
-{
-	struct timespec now;
-
-	clock_gettime(id, &now);
-	return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
-}
-
-static uint64_t now_ms(void)
-{
-	return clock_ns(CLOCK_MONOTONIC) / 1000000;
-}
 
 /* Once for each trouble: a server may be away for days. The URL may hold a password: not said. */
 static void complain(struct host_sink *sink, const char *what, const char *why)
@@ -180,7 +168,7 @@ static void take_answer(struct host_sink *sink, const natsMsg *message, const js
 		return; /* of an earlier session */
 	entry_at(sink, number)->waits = NULL;
 	sink->waiting--;
-	sink->progress_ms = now_ms();
+	sink->progress_ms = host_now_ms();
 	if (ack != NULL) {
 		entry_at(sink, number)->done = true;
 		sink->numbers.acknowledged++;
@@ -412,7 +400,8 @@ static bool resume(struct host_sink *sink, uint64_t remembers_ns)
 {
 	const uint64_t acked = host_state_spool_acked(sink->state),
 		       published = host_state_spool_published(sink->state),
-		       since = host_state_unsure_since(sink->state), now = clock_ns(CLOCK_REALTIME);
+		       since = host_state_unsure_since(sink->state),
+		       now = host_clock_ns(CLOCK_REALTIME);
 
 	sink->present_count = 0;
 	sink->asked_end = 0;
@@ -433,7 +422,7 @@ static bool begin_session(struct host_sink *sink)
 	sink->waiting = 0;
 	sink->why[0] = '\0';
 	sink->acked_before = sink->numbers.acknowledged;
-	sink->progress_ms = now_ms();
+	sink->progress_ms = host_now_ms();
 	sink->numbers.connected = status == NATS_OK;
 	pthread_mutex_unlock(&sink->lock);
 	/* Closed before on_closed could know that it is this session's? */
@@ -471,14 +460,14 @@ static void end_session(struct host_sink *sink)
 static bool is_over(struct host_sink *sink)
 {
 	return sink->stopping &&
-	       (now_ms() >= sink->stop_ms ||
+	       (host_now_ms() >= sink->stop_ms ||
 		host_state_spool_acked(sink->state) >= host_state_spool_end(sink->state));
 }
 
 /* Locked. Until something changes, but not longer than any of the deadlines. */
 static void wait_ms(struct host_sink *sink, uint64_t ms)
 {
-	const uint64_t now = now_ms();
+	const uint64_t now = host_now_ms();
 	struct timespec until;
 
 	if (sink->stopping && sink->stop_ms < now + ms)
@@ -520,7 +509,7 @@ static bool await_work(struct host_sink *sink)
 	for (;;) {
 		if (sink->lost)
 			set_why(sink, "the connection to the server ended");
-		else if (sink->waiting > 0 && now_ms() - sink->progress_ms >= ANSWER_MS)
+		else if (sink->waiting > 0 && host_now_ms() - sink->progress_ms >= ANSWER_MS)
 			set_why(sink, "the server acknowledges nothing");
 		else if (!is_over(sink) && (!sink->failed || sink->waiting > 0)) {
 			/* Once a line is refused, those behind it wait: the order stays. */
@@ -551,13 +540,13 @@ static struct entry *next_entry(struct host_sink *sink, const struct host_sink_l
 static void note_published(struct host_sink *sink, struct entry *entry, const natsMsg *message)
 {
 	if (entry->first_ns == 0)
-		entry->first_ns =
-			entry->end <= sink->old_end ? sink->old_since_ns : clock_ns(CLOCK_REALTIME);
+		entry->first_ns = entry->end <= sink->old_end ? sink->old_since_ns
+							      : host_clock_ns(CLOCK_REALTIME);
 	note_unsure(sink);
 	if (host_state_spool_published(sink->state) < entry->end)
 		host_state_set_spool_published(sink->state, entry->end);
 	if (sink->waiting++ == 0)
-		sink->progress_ms = now_ms();
+		sink->progress_ms = host_now_ms();
 	entry->waits = message;
 	sink->numbers.published++;
 }
@@ -761,7 +750,7 @@ void host_sink_stop(struct host_sink *sink, unsigned limit_ms)
 {
 	pthread_mutex_lock(&sink->lock);
 	sink->stopping = true;
-	sink->stop_ms = now_ms() + limit_ms;
+	sink->stop_ms = host_now_ms() + limit_ms;
 	pthread_cond_signal(&sink->changed);
 	pthread_mutex_unlock(&sink->lock);
 	pthread_join(sink->thread, NULL);

@@ -19,9 +19,9 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "top_screen.h"
 #include "top_table.h"
 
@@ -46,14 +46,6 @@ struct top {
 	uint64_t next_ms;
 };
 
-static uint64_t clock_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 /* ---- a question ----------------------------------------------------------------------------- */
 
 static void close_question(struct question *question)
@@ -70,7 +62,7 @@ static int begin_question(struct question *question, const char *path)
 	int status = 0;
 
 	question->length = 0;
-	question->deadline = clock_ms() + ANSWER_MS;
+	question->deadline = host_now_ms() + ANSWER_MS;
 	question->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (question->fd < 0)
 		return -errno;
@@ -118,7 +110,7 @@ static int go_on(struct question *question)
 	} while (n > 0 || (n < 0 && errno == EINTR));
 	if (status == 0)
 		status = n == 0 ? 1 : errno == EAGAIN ? 0 : -errno;
-	if (status == 0 && clock_ms() >= question->deadline)
+	if (status == 0 && host_now_ms() >= question->deadline)
 		status = -ETIMEDOUT;
 	if (status != 0)
 		close_question(question);
@@ -133,7 +125,7 @@ static int wait_for_answer(struct question *question)
 
 	while ((status = go_on(question)) == 0) {
 		struct pollfd look = {.fd = question->fd, .events = POLLIN};
-		uint64_t now = clock_ms();
+		uint64_t now = host_now_ms();
 
 		(void)poll(&look, 1,
 			   now < question->deadline ? (int)(question->deadline - now) : 0);
@@ -190,7 +182,7 @@ static int show_once(struct top *top, const struct host_options *options, const 
 	status = wait_for_answer(&top->question);
 	if (status == 0)
 		status = host_top_take(&top->table, top->question.text, top->question.length,
-				       clock_ms());
+				       host_now_ms());
 	if (status < 0)
 		return status;
 	*what = "write";
@@ -213,7 +205,7 @@ static void note_trouble(struct top *top, int status)
 static void take_answer(struct top *top)
 {
 	int status =
-		host_top_take(&top->table, top->question.text, top->question.length, clock_ms());
+		host_top_take(&top->table, top->question.text, top->question.length, host_now_ms());
 
 	if (status < 0) {
 		note_trouble(top, status);
@@ -229,9 +221,9 @@ static void ask(struct top *top, const char *path)
 	int status;
 
 	if (top->question.fd < 0) {
-		if (clock_ms() < top->next_ms)
+		if (host_now_ms() < top->next_ms)
 			return;
-		top->next_ms = clock_ms() + PERIOD_MS;
+		top->next_ms = host_now_ms() + PERIOD_MS;
 		status = begin_question(&top->question, path);
 	} else {
 		status = go_on(&top->question);
@@ -248,7 +240,7 @@ static bool wait_for_something(struct top *top)
 	struct pollfd looks[] = {{.fd = STDIN_FILENO, .events = POLLIN},
 				 {.fd = top->signals, .events = POLLIN},
 				 {.fd = top->question.fd, .events = POLLIN}};
-	uint64_t now = clock_ms(),
+	uint64_t now = host_now_ms(),
 		 until = top->question.fd >= 0 ? top->question.deadline : top->next_ms;
 
 	/* A poll that SIGWINCH ends leaves revents as they are: nothing is ready. */

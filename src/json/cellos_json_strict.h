@@ -15,4 +15,16 @@
  */
 const char *cellos_json_strict(const char *text, size_t length, size_t *members);
 
+/* 0..15, or -1. */
+static inline int cellos_hex_digit(char digit)
+{
+	if (digit >= '0' && digit <= '9')
+		return digit - '0';
+	if (digit >= 'a' && digit <= 'f')
+		return digit - 'a' + 10;
+	if (digit >= 'A' && digit <= 'F')
+		return digit - 'A' + 10;
+	return -1;
+}
+
 #endif

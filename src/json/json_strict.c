@@ -12,18 +12,6 @@
 #include <stdbool.h>
 #include <string.h>
 
-/* 0..15, or -1. */
-static int hex_digit(char digit)
-{
-	if (digit >= '0' && digit <= '9')
-		return digit - '0';
-	if (digit >= 'a' && digit <= 'f')
-		return digit - 'a' + 10;
-	if (digit >= 'A' && digit <= 'F')
-		return digit - 'A' + 10;
-	return -1;
-}
-
 struct scan {
 	const char *at;
 	const char *end;
@@ -37,9 +25,9 @@ static long code_unit(const char *at, const char *end)
 	if (end - at < 6 || at[0] != '\\' || at[1] != 'u')
 		return -1;
 	for (int i = 2; i < 6; i++) {
-		if (hex_digit(at[i]) < 0)
+		if (cellos_hex_digit(at[i]) < 0)
 			return -1;
-		unit = unit << 4 | hex_digit(at[i]);
+		unit = unit << 4 | cellos_hex_digit(at[i]);
 	}
 	return unit;
 }

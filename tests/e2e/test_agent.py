@@ -21,6 +21,24 @@ def run(*words, **named):
 
 
 class Agent(lib.Case):
+    def full_pipe(self):
+        """The writing end, which blocks; nobody ever reads the other one."""
+        ends = os.pipe()
+        for end in ends:
+            self.addCleanup(os.close, end)
+        fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, 4096)
+        os.set_blocking(ends[1], False)
+        os.write(ends[1], b"x" * 4096)
+        os.set_blocking(ends[1], True)
+        return ends[1]
+
+    def start(self, *words, **named):
+        """An agent without any of lib's descriptors."""
+        process = subprocess.Popen(words, **named)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        return process
+
     def test_usage_errors_exit_2_with_one_line(self):
         for words in (["--nonsense"], ["--queue-depth", "1"], ["--queue-depth"], ["stray"],
                       ["--channel", "carrier-pigeon"], ["--channel", "unix:"],
@@ -147,29 +165,19 @@ class Agent(lib.Case):
         self.assertIn("connected to unix:", agent.process.stderr.read().decode())
 
     def test_diagnostics_into_a_full_pipe_do_not_hold_it_up(self):
-        read_end, write_end = os.pipe()
-        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
-        os.set_blocking(write_end, False)
-        os.write(write_end, b"x" * 4096)
-        os.set_blocking(write_end, True)
+        write_end = self.full_pipe()
         receiver = self.receiver()
-        process = subprocess.Popen([lib.AGENT, "--channel", self.channel, "--verbose", "--probes",
-                                    "connect"], stderr=write_end)
-        self.addCleanup(process.wait)
-        self.addCleanup(process.kill)
+        process = self.start(lib.AGENT, "--channel", self.channel, "--verbose", "--probes", "connect",
+                             stderr=write_end)
         receiver.wait_report("heartbeat", lambda l: len(receiver.reports("heartbeat")) >= 1)
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(lib.PATIENCE), 0)
         self.assertTrue(os.get_blocking(write_end), "the shared description is as it was")
-        os.close(read_end)
-        os.close(write_end)
 
     def test_closed_standard_descriptors_are_survived(self):
         receiver = self.receiver()
-        process = subprocess.Popen(["sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-', lib.AGENT, "--channel",
-                                    self.channel, "--probes", "connect"])
-        self.addCleanup(process.wait)
-        self.addCleanup(process.kill)
+        process = self.start("sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-', lib.AGENT, "--channel",
+                             self.channel, "--probes", "connect")
         receiver.wait_report("heartbeat")
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(lib.PATIENCE), 0)
@@ -240,23 +248,15 @@ class Agent(lib.Case):
         receiver.wait_report("goodbye")
 
     def test_stats_into_a_full_pipe_do_not_hold_the_stop_up(self):
-        read_end, write_end = os.pipe()
-        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
-        os.set_blocking(write_end, False)
-        os.write(write_end, b"x" * 4096)
-        os.set_blocking(write_end, True)
+        write_end = self.full_pipe()
         receiver = self.receiver()
-        process = subprocess.Popen([lib.AGENT, "--channel", self.channel, "--stats-fd", str(write_end),
-                                    "--probes", "connect"], pass_fds=(write_end,))
-        self.addCleanup(process.wait)
-        self.addCleanup(process.kill)
+        process = self.start(lib.AGENT, "--channel", self.channel, "--stats-fd", str(write_end),
+                             "--probes", "connect", pass_fds=(write_end,))
         receiver.wait_report("heartbeat")
         process.send_signal(signal.SIGUSR1)
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(lib.PATIENCE), 0)
         receiver.wait_report("goodbye")
-        os.close(read_end)
-        os.close(write_end)
 
     def test_without_proc_it_lives_and_says_so(self):
         # A mount namespace of its own takes root, or a user namespace in which one is root.

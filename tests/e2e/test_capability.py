@@ -32,11 +32,6 @@ done
 """
 
 
-def skip(why):
-    print(f"skipped: {why}", flush=True)
-    os._exit(1 if os.environ.get("CELLOS_NO_SKIP") == "1" else 77)
-
-
 def armed(options=()):
     """What the probe says of this kernel."""
     done = subprocess.run([lib.AGENT, "--channel", "unix:/nowhere", "--probes", "capability",
@@ -50,7 +45,7 @@ class Capability(lib.Case):
         self.assertTrue(REFUSED, "CELLOS_REFUSED must name the workload")
         report = armed()
         if not report["armed"]:
-            skip(report["why"])
+            lib.skip(report["why"])
         self.assertEqual((report["surface"], report["exactness"]), ("trace", "exact"), report)
 
     def refused(self, *words):

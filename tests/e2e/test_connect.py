@@ -18,7 +18,6 @@ import os
 import socket
 import struct
 import subprocess
-import sys
 import tempfile
 
 import lib
@@ -27,11 +26,6 @@ ATTEMPTED = "net.connect_attempted"
 ATTEMPTS = 20500
 CHILDREN = 2
 LOOPBACK = "127.0.0.1"
-
-
-def skip(why):
-    print(f"skipped: {why}")
-    sys.exit(1 if os.environ.get("CELLOS_NO_SKIP") == "1" else 77)
 
 
 class Corner:
@@ -258,10 +252,10 @@ class Connect(lib.Case):
 
 if __name__ == "__main__":
     if os.geteuid() != 0:
-        skip("attaching to a cgroup needs root")
+        lib.skip("attaching to a cgroup needs root")
     built = subprocess.run([lib.AGENT, "--probe-report", "--probes", "connect", "--channel",
                             "unix:nowhere"], capture_output=True, check=True, timeout=60)
     if "built without clang" in json.loads(built.stdout)["why"]:
-        skip(json.loads(built.stdout)["why"])
+        lib.skip(json.loads(built.stdout)["why"])
     Corner()
     lib.main()

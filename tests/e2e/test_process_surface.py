@@ -11,7 +11,6 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import time
 
 import lib
@@ -20,11 +19,6 @@ SPAWNED, EXITED = "process.spawned", "process.exited"
 NETLINK_CONNECTOR = 11
 # The kernel lets go of a process before it says so.
 LATE_NS = 1_000_000_000
-
-
-def skip(why):
-    print(f"skipped: {why}")
-    sys.exit(1 if os.environ.get("CELLOS_NO_SKIP") == "1" else 77)
 
 
 def report(*words, prefix=()):
@@ -228,7 +222,7 @@ class ProcessSurface(lib.Case):
 
 if __name__ == "__main__":
     if os.geteuid() != 0:
-        skip("the process connector needs root")
+        lib.skip("the process connector needs root")
     if report()["surface"] != "connector":
-        skip("the process connector is not to be had here")
+        lib.skip("the process connector is not to be had here")
     lib.main()

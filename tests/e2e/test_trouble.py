@@ -8,7 +8,6 @@ The generator is a folder in which files with names of their own are made: the k
 so each is exactly one event, and the generator's count is known without asking the agent.
 """
 
-import os
 import random
 import signal
 import socket

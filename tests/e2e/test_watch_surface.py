@@ -15,11 +15,6 @@ import lib
 FIRED = "fs.inotify_fired"
 
 
-def skip(why):
-    print(f"skipped: {why}")
-    sys.exit(1 if os.environ.get("CELLOS_NO_SKIP") == "1" else 77)
-
-
 class Actor:
     """A process with a name of its own that runs what it is told to, until it is dismissed."""
 
@@ -131,5 +126,5 @@ class WatchSurface(lib.Case):
 
 if __name__ == "__main__":
     if os.geteuid() != 0:
-        skip("to be told pids by fanotify needs root")
+        lib.skip("to be told pids by fanotify needs root")
     lib.main()

@@ -181,6 +181,27 @@ def times(lines):
             and "report" not in line]
 
 
+def await_that(condition, what):
+    """`what` may be a function: called when it was in vain."""
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain: " + (what() if callable(what) else what)
+        time.sleep(0.005)
+
+
+def ctl(*words):
+    """What the program ended with, its answer's objects, and its words."""
+    p = subprocess.run([RECEIVER, "ctl", "--ctl", "unix:c", *words], stdout=subprocess.PIPE,
+                       stderr=subprocess.PIPE, timeout=LIMIT)
+    return p.returncode, [json.loads(line) for line in p.stdout.splitlines()], p.stderr.decode()
+
+
+def listed():
+    code, lines, _ = ctl("list")
+    assert code == 0
+    return {line["cell_id"]: line for line in lines}
+
+
 def expect_closed(s):
     try:
         assert s.recv(1) == b""

@@ -20,8 +20,8 @@ import sys
 import threading
 import time
 
-from guest import (LIMIT, RECEIVER, Receiver, Skip, beat, event, events, expect_closed, frame, report,
-                   run_tests, unstamped)
+from guest import (LIMIT, RECEIVER, Receiver, Skip, await_that, beat, ctl, event, events,
+                   expect_closed, frame, listed, report, run_tests, unstamped)
 
 
 def write(name, value):
@@ -70,25 +70,6 @@ def expect_of(r, name, *expected):
         line = r.out.next()
         got = unstamped(line, name, json.loads(line)["run_id"])
         assert got == one, (got, one)
-
-
-def ctl(*words):
-    p = subprocess.run([RECEIVER, "ctl", "--ctl", "unix:c", *words], stdout=subprocess.PIPE,
-                       stderr=subprocess.PIPE, timeout=LIMIT)
-    return p.returncode, [json.loads(line) for line in p.stdout.splitlines()], p.stderr.decode()
-
-
-def listed():
-    code, lines, _ = ctl("list")
-    assert code == 0
-    return {line["cell_id"]: line for line in lines}
-
-
-def await_that(condition, what):
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain: " + what
-        time.sleep(0.005)
 
 
 # ---- stamps -------------------------------------------------------------------------------------

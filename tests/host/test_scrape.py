@@ -19,8 +19,8 @@ import subprocess
 import sys
 import time
 
-from guest import (LIMIT, RECEIVER, Receiver, Skip, beat, events, expect_closed, frame, report, row,
-                   run_tests)
+from guest import (LIMIT, RECEIVER, Receiver, Skip, await_that, beat, events, expect_closed, listed,
+                   row, run_tests)
 from nats import SERVER, Server, free_port
 
 try:
@@ -50,19 +50,6 @@ def end(r):
     assert r.process.wait(LIMIT) == 0, r.words.until_end()
     os.unlink("cells.json")
     return {line["cell_id"]: line for line in lines if line.get("report") == "ledger"}
-
-
-def listed():
-    answer = subprocess.run([RECEIVER, "ctl", "--ctl", "unix:c", "list"], stdout=subprocess.PIPE,
-                            timeout=LIMIT, check=True).stdout
-    return {line["cell_id"]: line for line in map(json.loads, answer.splitlines())}
-
-
-def await_that(condition, what):
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain: " + what
-        time.sleep(0.005)
 
 
 # ---- clients ------------------------------------------------------------------------------------

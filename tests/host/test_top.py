@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 
-from guest import LIMIT, RECEIVER, Receiver, Skip, beat, events, frame, row, run_tests
+from guest import LIMIT, RECEIVER, Receiver, Skip, await_that, beat, events, frame, row, run_tests
 
 TOP = [RECEIVER, "top", "--ctl", "unix:c"]
 HEAD, FOOT = 5, 1  # lines of the screen that are no rows
@@ -51,13 +51,6 @@ def table(*options):
     lines = done.stdout.decode("ascii").splitlines()
     heads = lines[0].split()
     return [dict(zip(heads, line.split(None, len(heads) - 1))) for line in lines[1:]]
-
-
-def await_that(condition, what):
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain: %s" % (what() if callable(what) else what)
-        time.sleep(0.01)
 
 
 class Terminal:

@@ -4,6 +4,7 @@
 /* See rig.h. */
 #include "rig.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -274,6 +275,32 @@ static int remove_one(const char *path, const struct stat *status, int type, str
 void rig_remove_tree(const char *path)
 {
 	RIG_CHECK(nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0);
+}
+
+unsigned rig_fdinfo_lines(const char *begin, int *fd)
+{
+	DIR *folder = opendir("/proc/self/fdinfo");
+	struct dirent *entry;
+	unsigned lines = 0;
+
+	RIG_CHECK(folder != NULL);
+	while ((entry = readdir(folder)) != NULL) {
+		char path[300], line[512];
+		FILE *file;
+
+		snprintf(path, sizeof(path), "/proc/self/fdinfo/%s", entry->d_name);
+		file = fopen(path, "re");
+		while (file != NULL && fgets(line, sizeof(line), file) != NULL)
+			if (strncmp(line, begin, strlen(begin)) == 0) {
+				lines++;
+				if (fd != NULL)
+					*fd = atoi(entry->d_name);
+			}
+		if (file != NULL)
+			fclose(file);
+	}
+	closedir(folder);
+	return lines;
 }
 
 void rig_die_with_parent(void)

@@ -79,6 +79,9 @@ uint64_t rig_voluntary_switches(const struct rig *rig);
 void rig_temp_dir(char path[static 64]);
 void rig_remove_tree(const char *path);
 
+/* Lines that begin so in all of /proc/self/fdinfo; `fd`, if any: the last descriptor with one. */
+unsigned rig_fdinfo_lines(const char *begin, int *fd);
+
 /* In a child: a test that fails leaves nothing behind. */
 void rig_die_with_parent(void);
 /*

@@ -11,7 +11,6 @@
  * Refuses to: wait for time to pass where something can be waited for.
  */
 #include <criterion/criterion.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -710,29 +709,6 @@ Test(watch, the_same_name_elsewhere)
 	rig_free(&w.rig);
 }
 
-/* Of all descriptors of this process that are of the surface. */
-static unsigned count_marks(void)
-{
-	DIR *folder = opendir("/proc/self/fdinfo");
-	struct dirent *entry;
-	unsigned marks = 0;
-
-	cr_assert(folder != NULL);
-	while ((entry = readdir(folder)) != NULL) {
-		char path[300], line[512];
-		FILE *file;
-
-		snprintf(path, sizeof(path), "/proc/self/fdinfo/%s", entry->d_name);
-		file = fopen(path, "re");
-		while (file != NULL && fgets(line, sizeof(line), file) != NULL)
-			marks += strncmp(line, MARK, strlen(MARK)) == 0;
-		if (file != NULL)
-			fclose(file);
-	}
-	closedir(folder);
-	return marks;
-}
-
 /* What no path leads to any more is watched no more. */
 Test(watch, a_file_moved_away)
 {
@@ -741,12 +717,12 @@ Test(watch, a_file_moved_away)
 
 	touch(at("f"));
 	begin(&w, at("f"));
-	cr_assert(count_marks() == 2, "the file and its directory");
+	cr_assert(rig_fdinfo_lines(MARK, NULL) == 2, "the file and its directory");
 	cr_assert(rename(at("f"), at("gone")) == 0);
 	touch(at("f"));
 	expect_rearmed(&w, 1);
-	while (count_marks() != 2 && rig_now() < deadline)
+	while (rig_fdinfo_lines(MARK, NULL) != 2 && rig_now() < deadline)
 		rig_pump(&w.rig, rig_now() + 1000000);
-	cr_assert(count_marks() == 2);
+	cr_assert(rig_fdinfo_lines(MARK, NULL) == 2);
 	rig_free(&w.rig);
 }

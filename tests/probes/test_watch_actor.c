@@ -10,7 +10,6 @@
  * Refuses to: run without root (skipped, and why); wait for time to pass.
  */
 #include <criterion/criterion.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fanotify.h>
@@ -594,27 +593,7 @@ Test(actor, a_file_and_its_neighbours)
 /* Of all fanotify groups of this process; `group`: one of them. */
 static unsigned count_marks(int *group)
 {
-	DIR *folder = opendir("/proc/self/fdinfo");
-	struct dirent *entry;
-	unsigned marks = 0;
-
-	cr_assert(folder != NULL);
-	while ((entry = readdir(folder)) != NULL) {
-		char path[300], line[512];
-		FILE *file;
-
-		snprintf(path, sizeof(path), "/proc/self/fdinfo/%s", entry->d_name);
-		file = fopen(path, "re");
-		while (file != NULL && fgets(line, sizeof(line), file) != NULL)
-			if (strncmp(line, "fanotify ino:", 13) == 0) {
-				*group = atoi(entry->d_name);
-				marks++;
-			}
-		if (file != NULL)
-			fclose(file);
-	}
-	closedir(folder);
-	return marks;
+	return rig_fdinfo_lines("fanotify ino:", group);
 }
 
 static bool until_marks(struct watching *w, unsigned wanted)
