@@ -13,6 +13,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -120,6 +121,12 @@ static void lay_down(uint64_t kept)
 static void lay_all_down(void)
 {
 	lay_down(0);
+}
+
+/* A socket in the file system may be another user's, and is connected to again and again. */
+static void lay_down_but_paths(void)
+{
+	lay_down(UINT64_C(1) << CAP_DAC_OVERRIDE);
 }
 
 static int seclude(struct agent *agent)
@@ -359,7 +366,8 @@ static int start_sender(struct agent *agent)
 		.drain_ms = agent->options.drain_ms,
 		.agent_pid = (uint32_t)getpid(),
 		.notify_fd = agent->stop_fd,
-		.begin = lay_all_down,
+		.begin = agent->options.channel.kind == CELLOS_ADDRESS_UNIX ? lay_down_but_paths
+									    : lay_all_down,
 		.say = say_for_sender,
 		.context = agent,
 	};

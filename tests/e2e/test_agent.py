@@ -291,7 +291,8 @@ class Agent(lib.Case):
                        for fields in self.status(agent))
 
         net_admin = 1 << 12
-        allowed = {"probe-watch": net_admin | 1 << 2 | 1 << 21, "probe-capability": net_admin | 1 << 30}
+        allowed = {"probe-watch": net_admin | 1 << 2 | 1 << 21, "probe-capability": net_admin | 1 << 30,
+                   "cellos-sender": net_admin | 1 << 1}
         agent, threads = self.caged()
         self.assertGreaterEqual(len(threads), 5, [fields["Name"] for fields in threads])
         for fields in threads:
@@ -312,6 +313,18 @@ class Agent(lib.Case):
         with open(f"/proc/{agent.process.pid}/smaps_rollup", encoding="utf-8") as file:
             resident = [int(line.split()[1]) for line in file if line.startswith("Rss:")][0]
         self.assertGreaterEqual(resident * 1024, agent.stats_now()["memory"]["queue"])
+        agent.stop()
+
+    def test_a_caged_agent_finds_back_to_another_users_socket(self):
+        if os.geteuid() != 0:
+            self.skipTest("what root gives up, only root has")
+        host = self.breaking_host()
+        for path in (self.folder.name, self.socket):
+            os.chown(path, 65534, 65534)
+            os.chmod(path, 0o700)
+        agent = self.agent("--probes", "process", "--drain-timeout", "0")
+        host.accept().close()
+        host.accept()
         agent.stop()
 
     @staticmethod
