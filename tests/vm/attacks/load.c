@@ -105,22 +105,32 @@ static int spin(unsigned long processor)
 }
 
 /* More than its share: two processes that spin for three seconds. */
-static int do_cpu(void)
+static int64_t spent_by_children(void)
 {
 	struct rusage used;
-	pid_t other = fork();
-	int64_t spent;
 
-	if (other == 0)
-		_exit(spin(1));
-	if (fork() == 0)
-		_exit(spin(2));
-	while (wait(NULL) > 0)
-		;
 	getrusage(RUSAGE_CHILDREN, &used);
-	spent = (used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1000 +
-		(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1000;
-	return spent > 4200 ? WORKED : EAGAIN; /* 3000 is its share, 6000 the machine's */
+	return (used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1000 +
+	       (used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1000;
+}
+
+/* 3000 ms are its share, 6000 the machine's, of which an emulator that has not got its own time
+   gives less: then once more. */
+static int do_cpu(void)
+{
+	for (int i = 0; i < 4; i++) {
+		const int64_t before = spent_by_children();
+
+		if (fork() == 0)
+			_exit(spin(1));
+		if (fork() == 0)
+			_exit(spin(2));
+		while (wait(NULL) > 0)
+			;
+		if (spent_by_children() - before > 3500)
+			return WORKED;
+	}
+	return EAGAIN;
 }
 
 static int do_nice(void)

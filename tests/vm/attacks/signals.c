@@ -215,12 +215,18 @@ static int do_sigio(void)
 /* ---- those that end it ------------------------------------------------------------------------
  */
 
-static int do_reboot(void)
+static int restart(void)
 {
 	return outcome(syscall(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2,
-			       LINUX_REBOOT_CMD_RESTART, NULL)) == WORKED
-		       ? SENT
-		       : errno;
+			       LINUX_REBOOT_CMD_RESTART, NULL));
+}
+
+/* In a PID namespace the kernel ends its init, and the caller, in order, before it returns. */
+static int do_reboot(void)
+{
+	int result = attack_child(restart);
+
+	return result == WORKED ? SENT : result;
 }
 
 static int do_kill_everybody(void)
