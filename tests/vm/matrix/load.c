@@ -4,7 +4,8 @@
 /*
  * The workload of the matrix: what runs behind the guard, and knows exactly what it did.
  *
- *     load FOLDER WATCHED PORTION SECONDS hidden|shared    the whole course, PORTION per cent of it
+ *     load FOLDER WATCHED PORTION SECONDS hidden|shared [restore]    the whole course, PORTION per
+ *                                                                    cent of it
  *     load nothing                                         ends at once
  *
  * Each short process has a name of its own, p and five digits. Of ten, the first also connects to a
@@ -297,7 +298,7 @@ static FILE *open_end(const char *folder, const char *name, const char *mode)
 	return file;
 }
 
-static void course(unsigned percent, unsigned seconds, bool shared, int64_t begin)
+static void course(unsigned percent, unsigned seconds, bool shared, bool restored, int64_t begin)
 {
 	ask("note begin %lld %d %u %u\n", (long long)begin, getpid(), named_agents(),
 	    answering_numbers());
@@ -313,6 +314,11 @@ static void course(unsigned percent, unsigned seconds, bool shared, int64_t begi
 	ask("cut\n");
 	storm(30000, 5 * percent);
 	ask("beats 2\n");
+	if (restored) {
+		ask("restore\n");
+		storm(50000, 5 * percent);
+		ask("beats 2\n");
+	}
 	if (!shared) { /* there is no netlink to the agent */
 		ask("forge 50\n");
 		ask("deafen 5\n");
@@ -328,14 +334,15 @@ int main(int argc, char **argv)
 
 	if (argc == 2 && strcmp(argv[1], "nothing") == 0)
 		return 0;
-	if (argc != 6) {
-		fprintf(stderr, "usage: load FOLDER WATCHED PERCENT SECONDS hidden|shared\n");
+	if (argc != 6 && argc != 7) {
+		fprintf(stderr,
+			"usage: load FOLDER WATCHED PERCENT SECONDS hidden|shared [restore]\n");
 		return 2;
 	}
 	ask_file = open_end(argv[1], "ask", "we");
 	answer_file = open_end(argv[1], "answer", "re");
 	watched = argv[2];
 	course((unsigned)strtoul(argv[3], NULL, 10), (unsigned)strtoul(argv[4], NULL, 10),
-	       strcmp(argv[5], "shared") == 0, begin);
+	       strcmp(argv[5], "shared") == 0, argc == 7, begin);
 	return WHOLE_COURSE;
 }

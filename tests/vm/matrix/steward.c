@@ -12,9 +12,10 @@
  *     note ...    is written into the book, as every line is
  *     late MS     the receiver is started, so much later, and has heard the agent
  *     beats N     so many more heartbeats have been written
- *     kill N      (answered at once) when N more lines have been written the receiver is killed,
- * and started again stop, cont  the receiver no longer runs, or runs again cut         the
- * receiver's connection is shut down under it
+ *     kill N      (answered at once) after N more lines the receiver is killed and started again
+ *     stop, cont  the receiver no longer runs, or runs again
+ *     cut         the receiver's connection is shut down under it
+ *     restore     (not answered) QEMU ends with the guest in /tmp/state, to be started from there
  *
  * With the exit code comes the end: the receiver's last word is awaited, the book and its output go
  * to DISK, behind a line that says how long both are. Only then does the guest get its end of file.
@@ -31,6 +32,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 #include "line.h"
@@ -40,6 +42,8 @@
 #define OUTPUT "/output"
 #define STATE "/state"
 #define RECEIVER "/cellos-telemetry-host"
+#define MONITOR "/tmp/monitor"
+#define SNAPSHOT "migrate \"exec:cat >/tmp/state\"\nquit\n"
 #define PATIENCE_NS INT64_C(60000000000)
 #define LOOK_MS 20
 #define HEARTBEAT "{\"report\":\"heartbeat\""
@@ -198,6 +202,28 @@ static const char *cut(struct steward *steward)
 	return count == 1 ? "ok" : "no connection to cut";
 }
 
+/* ---- the machine ---------------------------------------------------------------------------- */
+
+/* Until QEMU has ended. It reads the second command when the first is done. */
+static const char *restore(void)
+{
+	const struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = MONITOR};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	const char *result = "ok";
+	char away[256];
+
+	if (fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
+		result = "no machine to restore";
+	else if (write_line(fd, SNAPSHOT) < 0)
+		result = "the monitor has ended";
+	else
+		while (read(fd, away, sizeof(away)) > 0)
+			;
+	if (fd >= 0)
+		close(fd);
+	return result;
+}
+
 /* ---- the aide ------------------------------------------------------------------------------- */
 
 static const char *obey(struct steward *steward, const char *line)
@@ -217,6 +243,8 @@ static const char *obey(struct steward *steward, const char *line)
 		return kill(steward->receiver, SIGCONT) == 0 ? "ok" : "no receiver";
 	if (strcmp(line, "cut") == 0)
 		return cut(steward);
+	if (strcmp(line, "restore") == 0)
+		return restore();
 	return strncmp(line, "note ", 5) == 0 || strncmp(line, "kill ", 5) == 0 ? "ok" : "what?";
 }
 
@@ -235,6 +263,12 @@ static void serve_aide(struct steward *steward)
 	answer = obey(steward, line);
 	if (strcmp(answer, "ok") != 0)
 		enter(steward, answer);
+	if (strcmp(line, "restore") == 0 && strcmp(answer, "ok") == 0) {
+		enter(steward, "restored");
+		close(steward->aide);
+		steward->aide = -1;
+		return;
+	}
 	(void)write_line(steward->aide, answer);
 	if (sscanf(line, "kill %lu", &number) == 1)
 		kill_later(steward, number);
