@@ -274,7 +274,8 @@ static int start_child(struct start *start, int cgroup, pid_t *pid)
 	if (status == 0)
 		status = listen_to_child(start, told[0]);
 	else
-		(void)guard_missing(start->options, status, "cannot make namespaces: %s",
+		(void)guard_missing(start->options, status,
+				    "cannot start in namespaces and a cgroup of its own: %s",
 				    strerror(-status));
 	close(told[0]);
 	while (status < 0 && *pid > 0 && waitpid(*pid, NULL, 0) < 0 && errno == EINTR)
