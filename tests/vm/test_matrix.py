@@ -366,8 +366,8 @@ class Checks:
         assert len(epochs - {0}) == wanted, f"connections {sorted(epochs)}; want {wanted}"
 
     def check_a_stopped_receiver_slows_nobody(self):
-        """What is claimed, within the null's quartiles, is a time, and printed; what fails is a workload that
-        waits for the host.
+        """What is claimed, not above the null's quartiles, is a time, and printed; what fails is a workload that
+        waits for the host. (It may well be faster: a host that stands still takes no processor from it.)
         """
         slices = collections.defaultdict(list)
         for name, median, _ in self.account.notes("slice"):
@@ -377,7 +377,7 @@ class Checks:
         ratio = statistics.median(stalled) / statistics.median(before + after)
         low, _, high = quartiles(null)
         print(f"    fork+exec stalled/reading {ratio:.3f}, null quartiles {low:.3f}..{high:.3f}: "
-              f"{'within' if ratio <= high else 'NOT within'}; "
+              f"{'above' if ratio > high else 'not above'}; "
               f"{statistics.median(before + after) / 1e6:.2f} ms reading")
         stopped = self.account.moment("cont") - self.account.moment("stop")
         assert stopped >= STALL_SECONDS, f"stopped for {stopped:.1f} s only"
