@@ -167,8 +167,12 @@ def judge(show):
         return ["the receiver wrote no ledger"]
     print(f"the receiver's last line:\n    {json.dumps(ledger)}\n\ndoes it add up?")
     spawned = {row["guest_pid"] for row in show.events if row["probe_source"] == "process.spawned"}
-    exited = {row["guest_pid"] for row in show.events if row["probe_source"] == "process.exited"}
-    names = {row["guest_comm"] for row in show.events if row["probe_source"].startswith("fs.")}
+    exited = {row["guest_pid"]: row["guest_comm"] for row in show.events
+              if row["probe_source"] == "process.exited"}
+    # By their ends: a chmod that is gone before the probe has looked for its name is told by pid alone.
+    changed = [row for row in show.events if row["probe_source"].startswith("fs.")]
+    names = {exited.get(row["guest_pid"], "") for row in changed}
+    other = [row for row in changed if row["guest_comm"] not in ("", exited.get(row["guest_pid"]))]
     checks = (("events in the ledger = event lines that came out of the machine", ledger["events"],
                len(show.events)),
               ("lost in flight", ledger["lost_in_flight"], 0),
@@ -176,12 +180,13 @@ def judge(show):
               ("sleeps of the workload that were spawned, and exited",
                sum(row["guest_comm"] == "sleep" and row["probe_source"] == "process.exited"
                    and row["guest_pid"] in spawned for row in show.events) >= 4, True),
-              ("sh and chmod are named as those who changed /etc/passwd", {"sh", "chmod"} <= names, True),
+              ("who changed /etc/passwd, by pid", sorted(names), ["chmod", "sh"]),
+              ("changes with a name that is not that process's", len(other), 0),
               ("exit code", int(code[1]) if code else None, EXIT_CODE))
     for what, left, right in checks:
         print(f"    {'yes' if left == right else 'NO '}  {what}: {left}"
               f"{'' if left == right else f', not {right}'}")
-    print(f"    ({len(spawned)} processes were spawned, {len(spawned & exited)} of them exited while the agent "
+    print(f"    ({len(spawned)} processes were spawned, {len(spawned & exited.keys())} of them exited while the agent "
           "looked)")
     return [what for what, left, right in checks if left != right]
 
