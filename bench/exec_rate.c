@@ -5,7 +5,7 @@
  * What it costs to see every process, and whether every one is seen.
  *
  *   exec_rate --agent PATH [--rates LIST] [--count N] [--pairs N] [--block N] [--process HOW]
- *             [--quick]
+ *             [--probes LIST] [--watch PATH] [--quick]
  *
  * Rates (processes per second; 0 is as fast as it goes): N times vfork and exec of /bin/true, the
  * agent beside it, this program its host. Every event is compared with the list of what was
@@ -14,7 +14,8 @@
  * programs' children are its work as well.
  * Pairs: blocks of fork, exec and wait with and without the agent, in turn; the null ratio (without
  * / without) beside the ratio. Of each block the mean, which has all that the machine did meanwhile
- * in it, and the median, which has what one usually takes.
+ * in it, and the median, which has what one usually takes. --probes (process) and --watch are the
+ * agent's: what the other probes add to a process that gives them nothing to tell.
  *
  * One JSON line per row. Exits 1 when an event is missing that no counter accounts for, comes twice
  * or out of order; never for a time or a name. 77: no process connector here.
@@ -43,7 +44,8 @@
 /* The kernel lets go of a process before it says so. */
 #define LATE_NS UINT64_C(1000000000)
 
-static const char *agent_path, *surface = "auto";
+static const char *agent_path, *surface = "auto", *probes = "process";
+static const char *watch_how, *watched; /* an option and its value, or neither */
 static bool sound = true;
 
 /* ---- the agent and its host ----------------------------------------------------------------- */
@@ -86,8 +88,9 @@ static void note_event(void *context, const struct cellos_probe_event *event)
 static void agent_start(struct host *host, bool seldom)
 {
 	const char *const options[] = {
-		"--probes", "process",       "--process", surface, "--on-probe-failure",
-		"fail",     "--queue-depth", "65536",     NULL};
+		"--probes", probes,          "--process", surface,   "--on-probe-failure",
+		"fail",     "--queue-depth", "65536",     watch_how, watched,
+		NULL};
 
 	*host = (struct host){.agent = {.lane = CELLOS_LANE_PROC,
 					.seldom = seldom,
@@ -199,13 +202,14 @@ static void print_rate(uint64_t rate, double per_s, size_t count, uint64_t busy,
 	/* Per process that it has told of, whoever's child. */
 	double each = 2.0 * (double)busy / (double)(host->count > 0 ? host->count : 1);
 
-	printf("{\"bench\":\"exec_rate\",\"process\":\"%s\",\"asked_per_s\":%llu,\"per_s\":%.0f,"
+	printf("{\"bench\":\"exec_rate\",\"probes\":\"%s\",\"process\":\"%s\",\"asked_per_s\":%llu,"
+	       "\"per_s\":%.0f,"
 	       "\"processes\":%zu,\"spawned\":%llu,\"exited\":%llu,\"coverage\":%.6f,"
 	       "\"order_errors\":%llu,\"doubled\":%llu,\"wrong_names\":%llu,\"empty_names\":%llu,"
 	       "\"pq\":%llu,\"pk\":%llu,\"px\":%llu,\"events_of_others\":%llu,"
 	       "\"agent_ns_per_process\":%.0f,\"core_percent_at_1000_per_s\":%.3f,\"sound\":%s}\n",
-	       surface, (unsigned long long)rate, per_s, count, (unsigned long long)tally->spawned,
-	       (unsigned long long)tally->exited,
+	       probes, surface, (unsigned long long)rate, per_s, count,
+	       (unsigned long long)tally->spawned, (unsigned long long)tally->exited,
 	       1.0 - (double)tally->missing / (2.0 * (double)count),
 	       (unsigned long long)tally->disordered, (unsigned long long)tally->doubled,
 	       (unsigned long long)tally->misnamed, (unsigned long long)tally->empty,
@@ -288,7 +292,8 @@ static void note_pair(struct bench_ratios *ratios, size_t at, const double three
 
 static void print_ratios(const char *of, size_t block, struct bench_ratios *ratios)
 {
-	printf("{\"bench\":\"exec_rate_pairs\",\"process\":\"%s\",", surface);
+	printf("{\"bench\":\"exec_rate_pairs\",\"probes\":\"%s\",\"process\":\"%s\",", probes,
+	       surface);
 	bench_ratios_end(ratios, of, block, "exec");
 }
 
@@ -345,10 +350,11 @@ struct plan {
 static bool parse(int argc, char *argv[], struct plan *plan)
 {
 	static const struct option list[] = {
-		{"agent", required_argument, NULL, 'a'}, {"rates", required_argument, NULL, 'r'},
-		{"count", required_argument, NULL, 'n'}, {"pairs", required_argument, NULL, 'p'},
-		{"block", required_argument, NULL, 'b'}, {"process", required_argument, NULL, 's'},
-		{"quick", no_argument, NULL, 'q'},       {NULL, 0, NULL, 0}};
+		{"agent", required_argument, NULL, 'a'},  {"rates", required_argument, NULL, 'r'},
+		{"count", required_argument, NULL, 'n'},  {"pairs", required_argument, NULL, 'p'},
+		{"block", required_argument, NULL, 'b'},  {"process", required_argument, NULL, 's'},
+		{"probes", required_argument, NULL, 'l'}, {"watch", required_argument, NULL, 'w'},
+		{"quick", no_argument, NULL, 'q'},        {NULL, 0, NULL, 0}};
 	int answer;
 
 	while ((answer = getopt_long(argc, argv, "", list, NULL)) != -1) {
@@ -364,6 +370,10 @@ static bool parse(int argc, char *argv[], struct plan *plan)
 			plan->block = strtoul(optarg, NULL, 10);
 		else if (answer == 's')
 			surface = optarg;
+		else if (answer == 'l')
+			probes = optarg;
+		else if (answer == 'w')
+			watch_how = "--watch", watched = optarg;
 		else if (answer == 'q')
 			*plan = (struct plan){{0}, 1, 1000, 2, 100};
 		else
@@ -378,7 +388,8 @@ int main(int argc, char *argv[])
 
 	if (!parse(argc, argv, &plan)) {
 		fprintf(stderr, "usage: exec_rate --agent PATH [--rates LIST] [--count N] "
-				"[--pairs N] [--block N] [--process HOW] [--quick]\n");
+				"[--pairs N] [--block N] [--process HOW] [--probes LIST] "
+				"[--watch PATH] [--quick]\n");
 		return 2;
 	}
 	check_surface();
