@@ -4,8 +4,8 @@
 /*
  * What it costs to see every process, and whether every one is seen.
  *
- *   exec_rate --agent PATH [--rates LIST] [--count N] [--pairs N] [--block N] [--process HOW]
- *             [--probes LIST] [--watch PATH] [--quick]
+ *   exec_rate --agent PATH [--rates LIST] [--count N] [--pairs N] [--settle N] [--block N]
+ *             [--process HOW] [--probes LIST] [--watch PATH] [--quick]
  *
  * Rates (processes per second; 0 is as fast as it goes): N times vfork and exec of /bin/true, the
  * agent beside it, this program its host. Every event is compared with the list of what was
@@ -252,9 +252,10 @@ struct block {
 	double mean, median; /* nanoseconds for fork, exec and wait */
 };
 
-static struct block run_block(size_t count, bool with_agent)
+/* The first `settle` are not timed: in them the machine gets over an agent's start, or its end. */
+static struct block run_block(size_t settle, size_t count, bool with_agent)
 {
-	struct life *lives = bench_memory(count, sizeof(*lives));
+	struct life *lives = bench_memory(settle + count, sizeof(*lives));
 	double *times = bench_memory(count, sizeof(*times)), sum = 0;
 	struct tally tally;
 	struct block block;
@@ -262,13 +263,16 @@ static struct block run_block(size_t count, bool with_agent)
 
 	if (with_agent)
 		agent_start(&host, true);
-	for (size_t at = 0; at < count; at++) {
+	for (size_t at = 0; at < settle; at++)
 		lives[at] = live_once();
-		sum += times[at] = (double)(lives[at].after - lives[at].before);
+	for (size_t at = 0; at < count; at++) {
+		struct life life = lives[settle + at] = live_once();
+
+		sum += times[at] = (double)(life.after - life.before);
 	}
 	if (with_agent) {
 		bench_agent_stop(&host.agent);
-		tally = compare(&host, lives, count);
+		tally = compare(&host, lives, settle + count);
 		(void)is_sound(&host, &tally);
 		free(host.seen);
 	}
@@ -290,23 +294,24 @@ static void note_pair(struct bench_ratios *ratios, size_t at, const double three
 			  at / 3 % 2 == 0 ? first / second : second / first);
 }
 
-static void print_ratios(const char *of, size_t block, struct bench_ratios *ratios)
+static void print_ratios(const char *of, size_t settle, size_t block, struct bench_ratios *ratios)
 {
-	printf("{\"bench\":\"exec_rate_pairs\",\"probes\":\"%s\",\"process\":\"%s\",", probes,
-	       surface);
+	printf("{\"bench\":\"exec_rate_pairs\",\"probes\":\"%s\",\"process\":\"%s\",\"settle\":%"
+	       "zu,",
+	       probes, surface, settle);
 	bench_ratios_end(ratios, of, block, "exec");
 }
 
-static void bench_pairs(size_t pairs, size_t block)
+static void bench_pairs(size_t pairs, size_t settle, size_t block)
 {
 	struct bench_ratios means = bench_ratios_new(pairs), medians = bench_ratios_new(pairs);
 
-	(void)run_block(block, false); /* warm */
+	(void)run_block(settle, block, false); /* warm */
 	for (size_t at = 0; at < pairs; at++) {
 		double mean[3], median[3];
 
 		for (size_t place = 0; place < 3; place++) {
-			struct block one = run_block(block, at % 3 == place);
+			struct block one = run_block(settle, block, at % 3 == place);
 
 			mean[place] = one.mean;
 			median[place] = one.median;
@@ -314,8 +319,8 @@ static void bench_pairs(size_t pairs, size_t block)
 		note_pair(&means, at, mean);
 		note_pair(&medians, at, median);
 	}
-	print_ratios("mean", block, &means);
-	print_ratios("median", block, &medians);
+	print_ratios("mean", settle, block, &means);
+	print_ratios("median", settle, block, &medians);
 }
 
 /* ---- life ----------------------------------------------------------------------------------- */
@@ -344,17 +349,22 @@ static size_t parse_rates(char *text, uint64_t rates[MAX_RATES])
 
 struct plan {
 	uint64_t rates[MAX_RATES];
-	size_t rate_count, processes, pairs, block;
+	size_t rate_count, processes, pairs, settle, block;
 };
 
 static bool parse(int argc, char *argv[], struct plan *plan)
 {
-	static const struct option list[] = {
-		{"agent", required_argument, NULL, 'a'},  {"rates", required_argument, NULL, 'r'},
-		{"count", required_argument, NULL, 'n'},  {"pairs", required_argument, NULL, 'p'},
-		{"block", required_argument, NULL, 'b'},  {"process", required_argument, NULL, 's'},
-		{"probes", required_argument, NULL, 'l'}, {"watch", required_argument, NULL, 'w'},
-		{"quick", no_argument, NULL, 'q'},        {NULL, 0, NULL, 0}};
+	static const struct option list[] = {{"agent", required_argument, NULL, 'a'},
+					     {"rates", required_argument, NULL, 'r'},
+					     {"count", required_argument, NULL, 'n'},
+					     {"pairs", required_argument, NULL, 'p'},
+					     {"block", required_argument, NULL, 'b'},
+					     {"process", required_argument, NULL, 's'},
+					     {"probes", required_argument, NULL, 'l'},
+					     {"watch", required_argument, NULL, 'w'},
+					     {"settle", required_argument, NULL, 'e'},
+					     {"quick", no_argument, NULL, 'q'},
+					     {NULL, 0, NULL, 0}};
 	int answer;
 
 	while ((answer = getopt_long(argc, argv, "", list, NULL)) != -1) {
@@ -368,6 +378,8 @@ static bool parse(int argc, char *argv[], struct plan *plan)
 			plan->pairs = strtoul(optarg, NULL, 10);
 		else if (answer == 'b')
 			plan->block = strtoul(optarg, NULL, 10);
+		else if (answer == 'e')
+			plan->settle = strtoul(optarg, NULL, 10);
 		else if (answer == 's')
 			surface = optarg;
 		else if (answer == 'l')
@@ -375,7 +387,7 @@ static bool parse(int argc, char *argv[], struct plan *plan)
 		else if (answer == 'w')
 			watch_how = "--watch", watched = optarg;
 		else if (answer == 'q')
-			*plan = (struct plan){{0}, 1, 1000, 2, 100};
+			*plan = (struct plan){{0}, 1, 1000, 2, 20, 100};
 		else
 			return false;
 	}
@@ -384,19 +396,19 @@ static bool parse(int argc, char *argv[], struct plan *plan)
 
 int main(int argc, char *argv[])
 {
-	struct plan plan = {{1000, 2000, 0}, 3, 10000, 41, 500};
+	struct plan plan = {{1000, 2000, 0}, 3, 10000, 41, 200, 800};
 
 	if (!parse(argc, argv, &plan)) {
 		fprintf(stderr, "usage: exec_rate --agent PATH [--rates LIST] [--count N] "
-				"[--pairs N] [--block N] [--process HOW] [--probes LIST] "
-				"[--watch PATH] [--quick]\n");
+				"[--pairs N] [--settle N] [--block N] [--process HOW] "
+				"[--probes LIST] [--watch PATH] [--quick]\n");
 		return 2;
 	}
 	check_surface();
 	for (size_t at = 0; at < plan.rate_count; at++)
 		bench_rate(plan.rates[at], plan.processes);
 	if (plan.pairs > 0)
-		bench_pairs(plan.pairs, plan.block);
+		bench_pairs(plan.pairs, plan.settle, plan.block);
 	if (!sound)
 		fprintf(stderr, "exec_rate: a process is missing, doubled or out of order, and no "
 				"counter says so\n");
