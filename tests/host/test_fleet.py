@@ -201,6 +201,80 @@ def test_a_bad_file_changes_nothing():
     end(r)
 
 
+def read_again(r, *cells):
+    """Nothing is said against them."""
+    write("cells.json", {"cells": list(cells)})
+    r.process.send_signal(signal.SIGHUP)
+    while (word := r.words.next()) != "cellos-telemetry-host: cells read again":
+        assert ": cannot " not in word, word
+
+
+def test_cells_that_take_over_each_others_addresses():
+    r = fleet(cell("a"), cell("b"), cell("old"), options=["--ctl", "unix:c"])
+    for first, second in (("b", "a"), ("a", "b")):  # whichever of them is looked at first
+        read_again(r, cell("a", listen="unix:" + first), cell("b", listen="unix:" + second),
+                   cell("old"))
+        assert {n: l["listen"] for n, l in listed().items()} == \
+            {"a": "unix:" + first, "b": "unix:" + second, "old": "unix:old"}, listed()
+    # One moves to where one was that goes, and a new one to where that one was.
+    read_again(r, cell("a", listen="unix:old"), cell("b"), cell("new", listen="unix:a"))
+    assert {n: l["listen"] for n, l in listed().items()} == \
+        {"a": "unix:old", "b": "unix:b", "new": "unix:a"}, listed()
+    for name, address in (("a", "old"), ("b", "b"), ("new", "a")):
+        s = r.connect(address)
+        s.sendall(beat(1, 0) + beat(0, 0))
+        s.close()
+        while json.loads(line := r.out.next())["report"] != "goodbye":
+            pass
+        assert json.loads(line)["cell_id"] == name, line
+    end(r)
+
+
+def test_a_changed_cell_is_summed_once():
+    """With a state its account goes on, and nothing of it is gone; without, it begins anew."""
+    for options in ((), ("--state", "state")):
+        r = fleet(cell("a"), options=options)
+        for n, members in enumerate(({}, {"hash": "1"}, {"hash": "2"})):
+            read_again(r, cell("a", **members))
+            with r.connect("a") as s:
+                s.sendall(beat(n + 1, 2 * n) + events(2 * n, 2) + beat(n + 1, 2 * n + 2))
+            while json.loads(r.out.next()).get("report") != "ended_without_goodbye":
+                pass
+        end(r)
+        words = r.words.until_end()
+        assert words[-1] == "cellos-telemetry-host: received 6, emitted 6, refused 0, " \
+            "lost in host 0", (options, words)
+    os.unlink("state")
+
+
+def test_a_file_read_again_while_cells_are_going():
+    """The output is not read, so they cannot go yet: what the file said last is what counts."""
+    r = fleet(cell("a"), cell("b"), cell("d"), cell("fills"), options=["--ctl", "unix:c"])
+    s = r.connect("fills")
+    s.sendall(beat(1, 0))
+    made, pending = fill(s)
+    read_again(r, cell("a", hash="1"), cell("b", hash="1"), cell("fills"))
+    assert [n for n, l in sorted(listed().items()) if l["closing"]] == ["a", "b", "d"]
+    read_again(r, cell("a", hash="2"), cell("d"), cell("fills"))
+    lines = []
+    reader = threading.Thread(target=lambda: lines.extend(map(json.loads, r.out.until_end())))
+    reader.start()
+    s.sendall(pending + beat(0, made))
+    await_that(lambda: not any(l["closing"] for l in listed().values()), "they are gone")
+    assert set(listed()) == {"a", "d", "fills"}, listed()
+    with r.connect("a") as guest:
+        guest.sendall(beat(1, 0))
+        await_that(lambda: listed()["a"]["epoch"] == 1, "the changed cell listens")
+    r.process.terminate()
+    reader.join(LIMIT)
+    assert r.process.wait(LIMIT) == 0
+    ledgers = [l for l in lines if l.get("report") == "ledger"]
+    assert [l.get("spec_signature_hash") for l in ledgers if l["cell_id"] == "a"] == [None, "2"]
+    assert [l.get("spec_signature_hash") for l in ledgers if l["cell_id"] == "b"] == [None]
+    assert sum("probe_source" in l for l in lines) == made
+    os.unlink("cells.json")
+
+
 def test_a_bad_file_at_the_start():
     write("cells.json", {"cells": [cell("a"), cell("a")]})
     p = subprocess.run([RECEIVER, "--cells", "cells.json"], stderr=subprocess.PIPE, timeout=LIMIT)
