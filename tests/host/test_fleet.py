@@ -340,6 +340,41 @@ def test_control_withstands_bad_clients():
     end(r)
 
 
+def test_control_without_a_descriptor():
+    """The client waits, the receiver does not spin, and once there is one it is answered."""
+    r = fleet(cell("a"), options=["--ctl", "unix:c"])
+    soft, hard = resource.prlimit(r.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(r.process.pid, resource.RLIMIT_NOFILE, (0, hard))
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(LIMIT)
+        s.connect("c")
+        s.sendall(b"list\n")
+        expect_quiet(r)
+        resource.prlimit(r.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        assert json.loads(s.makefile().read())["cell_id"] == "a"
+    end(r)
+
+
+def test_an_answer_that_does_not_come():
+    """No answer is none: whoever adds a cell must not believe that it is there."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.settimeout(LIMIT)
+        server.bind("c")
+        server.listen()
+        for answer, words, code in ((b"", ("add", "{}"), 1), (b"", ("remove", "x"), 1),
+                                    (b"", ("list",), 0), (b'{"a":1}\n{"b"', ("list",), 1)):
+            p = subprocess.Popen([RECEIVER, "ctl", "--ctl", "unix:c", *words],
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            s, _ = server.accept()
+            with s:
+                assert s.makefile().readline() == " ".join(words) + "\n"
+                s.sendall(answer)
+            out, said = p.communicate(timeout=LIMIT)
+            assert (p.returncode, out) == (code, answer), (words, p.returncode, out, said)
+            assert (b"cannot talk to c" in said) == (code == 1), said
+    os.unlink("c")
+
+
 # ---- admission ----------------------------------------------------------------------------------
 
 
