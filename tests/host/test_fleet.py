@@ -440,6 +440,28 @@ def test_silence_is_said_once_and_so_is_its_end():
     assert [l["report"] for l in rest] == ["ended_without_goodbye"] * 2, rest
 
 
+def test_a_receiver_that_was_stopped_calls_nobody_silent():
+    """It did not listen, so nobody was silent: neither who spoke, nor who may have tried to."""
+    r = fleet(cell("speaks", silence_window=1), cell("knocks", silence_window=1),
+              options=["--ctl", "unix:c"])
+    s = r.connect("speaks")
+    s.sendall(beat(1, 0))
+    expect_of(r, "speaks", report("heartbeat", epoch=1, sent=0))
+    r.process.send_signal(signal.SIGSTOP)
+    s.sendall(beat(1, 0))
+    other = r.connect("knocks")
+    other.sendall(beat(1, 0))
+    time.sleep(2.5)
+    r.process.send_signal(signal.SIGCONT)
+    lines = [json.loads(r.out.next()) for _ in range(2)]
+    assert [l["report"] for l in lines] == ["heartbeat"] * 2, lines
+    # And the clock goes on as ever.
+    silenced = {json.loads(r.out.next())["report"] for _ in range(2)}
+    assert silenced == {"agent_silenced"}, silenced
+    ledgers, _ = end(r)
+    assert [ledger["silences"] for ledger in ledgers.values()] == [1, 1], ledgers
+
+
 # ---- full disks ---------------------------------------------------------------------------------
 
 
