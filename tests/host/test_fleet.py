@@ -489,6 +489,33 @@ def test_a_disk_that_has_room_again():
     os.rmdir("mnt")
 
 
+def test_a_disk_that_stays_full():
+    """The last line that fitted is emitted; what is lost are the others, and no more of them."""
+    script = ("mount -t tmpfs -o size=1m none mnt && head -c 700k /dev/zero >mnt/filler && "
+              "exec \"$0\" \"$@\"")
+    if subprocess.run(["unshare", "-rm", "true"], stderr=subprocess.DEVNULL).returncode != 0:
+        raise Skip("no mount namespace of one's own is allowed here")
+    os.mkdir("mnt")
+    for form in ("raw", "cloudevents"):
+        r = Receiver("--output", "mnt/out", "--format", form,
+                     before=["unshare", "-rm", "sh", "-c", script])
+        s = r.connect()
+        s.sendall(beat(1, 0) + events(0, 3000) + beat(1, 3000))
+        r.await_word("cannot write mnt/out: No space left on device; waiting for room, nothing is "
+                     "lost")
+        with open("/proc/%d/root%s/mnt/out" % (r.process.pid, os.getcwd()), "rb") as f:
+            r.process.terminate()
+            assert r.process.wait(LIMIT) == 1
+            whole = f.read().split(b"\n")[:-1]
+        out = sum(b"guest_comm" in line for line in whole)
+        assert 0 < out < 3000, out
+        words = r.words.until_end()
+        received, emitted, refused, lost = map(int, re.findall("[0-9]+", words[-1]))
+        # What is whole in the file, and not a line less; the guest may not have been read to its end.
+        assert (emitted, refused) == (out, 0) and received == emitted + lost > out, (out, words)
+    os.rmdir("mnt")
+
+
 # ---- hostile guests -----------------------------------------------------------------------------
 
 
