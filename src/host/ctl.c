@@ -22,6 +22,8 @@
 /* A cell's line: 20 errors of 50 bytes, 20 rows of 27, 20 members of 50, names, an address, and a
  * guest's name of 64 bytes, of which each may be written as six. */
 #define CELL_LINE_BYTES 5120u
+/* Without a descriptor a knock stays, and would turn the loop: not looked at for so long. */
+#define DEAF_MS 250
 
 struct client {
 	uv_poll_t poll;
@@ -35,6 +37,8 @@ struct client {
 
 struct host_ctl {
 	uv_poll_t knocks;
+	uv_timer_t deaf;
+	unsigned open_handles; /* of the two above */
 	uv_loop_t *loop;
 	struct cellos_listener listener;
 	struct host_fleet *fleet;
@@ -272,6 +276,15 @@ static void on_client(uv_poll_t *handle, int status, int events)
 		drop_client(client);
 }
 
+static void on_knock(uv_poll_t *handle, int status, int events);
+
+static void hear_again(uv_timer_t *timer)
+{
+	struct host_ctl *ctl = timer->data;
+
+	uv_poll_start(&ctl->knocks, UV_READABLE, on_knock);
+}
+
 static void on_knock(uv_poll_t *handle, int status, int events)
 {
 	struct host_ctl *ctl = handle->data;
@@ -285,6 +298,10 @@ static void on_knock(uv_poll_t *handle, int status, int events)
 		free(client);
 		if (fd >= 0)
 			(void)close(fd);
+		if (fd < 0 && fd != -EAGAIN) {
+			uv_poll_stop(&ctl->knocks);
+			uv_timer_start(&ctl->deaf, hear_again, DEAF_MS, 0);
+		}
 		return;
 	}
 	if (ctl->clients[MAX_CLIENTS - 1] != NULL)
@@ -323,14 +340,19 @@ int host_ctl_start(struct host_ctl **out, uv_loop_t *loop, const struct cellos_a
 		free(ctl);
 		return status;
 	}
-	ctl->knocks.data = ctl;
+	(void)uv_timer_init(loop, &ctl->deaf); /* cannot fail */
+	ctl->open_handles = 2;
+	ctl->knocks.data = ctl->deaf.data = ctl;
 	*out = ctl;
 	return uv_poll_start(&ctl->knocks, UV_READABLE, on_knock);
 }
 
 static void free_ctl(uv_handle_t *handle)
 {
-	free(handle->data);
+	struct host_ctl *ctl = handle->data;
+
+	if (--ctl->open_handles == 0)
+		free(ctl);
 }
 
 struct host_ctl *host_ctl_stop(struct host_ctl *ctl)
@@ -339,6 +361,7 @@ struct host_ctl *host_ctl_stop(struct host_ctl *ctl)
 		return NULL;
 	while (ctl->clients[0] != NULL)
 		drop_client(ctl->clients[0]);
+	uv_close((uv_handle_t *)&ctl->deaf, free_ctl);
 	uv_close((uv_handle_t *)&ctl->knocks, free_ctl);
 	cellos_listener_close(&ctl->listener);
 	return NULL;

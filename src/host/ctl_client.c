@@ -66,12 +66,14 @@ static int send_command(int fd, const struct host_options *options)
 	return status;
 }
 
-/* 0, 1 when the answer says "error", or -errno of the connection; *written is false when standard
- * output did not take it. */
-static int copy_answer(int fd, bool *written)
+/*
+ * 0, 1 when the answer says "error", or -errno of the connection; *written is false when standard
+ * output did not take it. A receiver that hangs up has said nothing, or half of it.
+ */
+static int copy_answer(int fd, bool may_be_empty, bool *written)
 {
 	static const char refusal[] = "{\"error\":";
-	char buffer[16384];
+	char buffer[16384], last = '\n';
 	size_t total = 0;
 	int result = 0;
 	ssize_t n;
@@ -86,11 +88,12 @@ static int copy_answer(int fd, bool *written)
 		    memcmp(buffer, refusal, sizeof(refusal) - 1) == 0)
 			result = 1;
 		total += (size_t)n;
+		last = buffer[n - 1];
 		if (fwrite(buffer, 1, (size_t)n, stdout) != (size_t)n)
 			*written = false;
 	}
 	*written = *written && fflush(stdout) == 0;
-	return result;
+	return last == '\n' && (total > 0 || may_be_empty) ? result : -ECONNABORTED;
 }
 
 int host_ctl_command(const struct host_options *options, const char **what)
@@ -103,7 +106,7 @@ int host_ctl_command(const struct host_options *options, const char **what)
 		return fd;
 	status = send_command(fd, options);
 	if (status == 0)
-		status = copy_answer(fd, &written);
+		status = copy_answer(fd, options->command_count == 1, &written);
 	(void)close(fd);
 	*what = written ? "talk to" : "write";
 	return written ? status : -EIO;

@@ -113,12 +113,44 @@ static size_t count_members(struct json_object *document)
 	return count;
 }
 
+/*
+ * json-c looks at the shape of UTF-8 only: it takes overlong forms, surrogates and what lies beyond
+ * U+10FFFF, and what comes from here stands in our lines.
+ */
+static bool is_utf8(const unsigned char *at, const unsigned char *end)
+{
+	while (at < end) {
+		unsigned char first = *at++, low = 0x80, high = 0xbf;
+		unsigned more = first < 0x80 ? 0 : first < 0xe0 ? 1 : first < 0xf0 ? 2 : 3;
+
+		if ((first >= 0x80 && first < 0xc2) || first > 0xf4)
+			return false;
+		low = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : low;
+		high = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : high;
+		for (; more > 0; more--, low = 0x80, high = 0xbf)
+			if (at == end || *at < low || *at++ > high)
+				return false;
+	}
+	return true;
+}
+
+static void not_json(struct json_tokener *tokener, const char *place,
+		     struct host_mistakes *mistakes)
+{
+	size_t stop = json_tokener_get_parse_end(tokener);
+
+	if (json_tokener_get_error(tokener) == json_tokener_error_depth)
+		host_mistake(mistakes, place, "nested too deep at byte %zu", stop);
+	else
+		host_mistake(mistakes, place, "not JSON at byte %zu", stop);
+}
+
 struct json_object *host_document_parse(const char *text, size_t length, const char *place,
 					struct host_mistakes *mistakes)
 {
 	struct json_tokener *tokener = json_tokener_new();
 	struct json_object *document = NULL;
-	size_t members, stop;
+	size_t members;
 	const char *unfit = cellos_json_strict(text, length, &members);
 
 	if (tokener == NULL) {
@@ -127,13 +159,14 @@ struct json_object *host_document_parse(const char *text, size_t length, const c
 		host_mistake(mistakes, place, "%s", unfit);
 	} else if (memchr(text, '\0', length) != NULL) {
 		host_mistake(mistakes, place, "a NUL byte");
+	} else if (!is_utf8((const unsigned char *)text, (const unsigned char *)text + length)) {
+		host_mistake(mistakes, place, "not UTF-8");
 	} else {
-		json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+		json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
 		/* With its NUL: a number alone ends there, and a document cut short shows. */
 		document = json_tokener_parse_ex(tokener, text, (int)length + 1);
-		stop = json_tokener_get_parse_end(tokener);
 		if (document == NULL)
-			host_mistake(mistakes, place, "not JSON at byte %zu", stop);
+			not_json(tokener, place, mistakes);
 	}
 	if (tokener != NULL)
 		json_tokener_free(tokener);

@@ -368,16 +368,22 @@ static void free_cell(struct host_cell *cell)
 	free(cell);
 }
 
-static struct host_cell *find_twin(struct host_fleet *fleet, const struct host_cell_config *config)
+/* The same id or address; a closing cell has no address any more. */
+static bool is_twin(const struct host_cell *cell, const struct host_cell_config *config)
 {
-	struct host_cell *cell = fleet->first;
+	return strcmp(cell->config->id, config->id) == 0 ||
+	       (!cell->closing && cell->config->listen.kind == config->listen.kind &&
+		cell->config->listen.port == config->listen.port &&
+		strcmp(cell->config->listen.path, config->listen.path) == 0);
+}
 
-	while (cell != NULL && strcmp(cell->config->id, config->id) != 0 &&
-	       !(!cell->closing && cell->config->listen.kind == config->listen.kind &&
-		 cell->config->listen.port == config->listen.port &&
-		 strcmp(cell->config->listen.path, config->listen.path) == 0))
+static bool has_twin(const struct host_fleet *fleet, const struct host_cell_config *config)
+{
+	const struct host_cell *cell = fleet->first;
+
+	while (cell != NULL && !is_twin(cell, config))
 		cell = cell->next;
-	return cell;
+	return cell != NULL;
 }
 
 static int prepare(struct host_cell *cell)
@@ -413,9 +419,9 @@ int host_fleet_open(struct host_fleet *fleet, struct host_cell_config *config, b
 	struct host_cell *cell;
 	int status;
 
-	cell = find_twin(fleet, config) == NULL ? calloc(1, sizeof(*cell)) : NULL;
+	cell = has_twin(fleet, config) ? NULL : calloc(1, sizeof(*cell));
 	if (cell == NULL) {
-		status = find_twin(fleet, config) == NULL ? -ENOMEM : -EEXIST;
+		status = has_twin(fleet, config) ? -EEXIST : -ENOMEM;
 		host_cell_config_free(config);
 		return status;
 	}
@@ -499,13 +505,40 @@ static bool read_last(struct host_cell *cell)
 	return true;
 }
 
+/* Does the successor's account begin with all that this one has? Then nothing of it is gone. */
+static bool goes_on(const struct host_cell *cell)
+{
+	return cell->successor != NULL && cell->fleet->handover->state != NULL &&
+	       strcmp(cell->successor->run, cell->config->run) == 0;
+}
+
+/* Frees the cell; what comes after it, if anything does, is listened for. */
+static void replace(struct host_cell *cell)
+{
+	struct host_fleet *fleet = cell->fleet;
+	struct host_cell_config *successor = cell->successor;
+	struct host_totals totals = cell->origin.account.totals;
+	char id[HOST_ID_MAX_BYTES + 1];
+	bool from_file = cell->from_file, all_gone = !goes_on(cell);
+	int status = 0;
+
+	memcpy(id, cell->config->id, sizeof(id));
+	cell->successor = NULL;
+	unlink_cell(cell);
+	free_cell(cell);
+	if (successor != NULL)
+		status = host_fleet_open(fleet, successor, from_file);
+	if (all_gone || status < 0)
+		add_sums(&fleet->gone, &totals);
+	if (status < 0)
+		fprintf(stderr, HOST_PROGRAM ": cannot open the changed cell '%s' again: %s\n", id,
+			strerror(-status));
+}
+
 /* The last of a closing cell. False when it must wait for the output. */
 static bool let_go(struct host_cell *cell)
 {
 	struct host_fleet *fleet = cell->fleet;
-	struct host_cell_config *successor;
-	bool from_file = cell->from_file;
-	int status;
 
 	if (!make_room(fleet) || !read_last(cell) || fleet->holder == cell || !make_room(fleet))
 		return false;
@@ -519,19 +552,24 @@ static bool let_go(struct host_cell *cell)
 		return false;
 	host_account_conclude(&cell->origin.account);
 	host_handover_release(fleet->handover, &cell->origin);
-	add_sums(&fleet->gone, &cell->origin.account.totals);
-	unlink_cell(cell);
-	successor = cell->successor;
-	cell->successor = NULL;
-	free_cell(cell);
-	if (successor != NULL && (status = host_fleet_open(fleet, successor, from_file)) < 0)
-		fprintf(stderr, HOST_PROGRAM ": cannot open a changed cell again: %s\n",
-			strerror(-status));
+	replace(cell);
 	return true;
 }
 
-void host_fleet_close(struct host_fleet *fleet, struct host_cell *cell,
-		      struct host_cell_config *successor)
+static void let_closing_go(struct host_fleet *fleet)
+{
+	struct host_cell *cell, *next;
+
+	for (cell = fleet->first; cell != NULL && fleet->closing > 0; cell = next) {
+		next = cell->next;
+		if (cell->closing)
+			(void)let_go(cell);
+	}
+}
+
+/* To its guest it is gone; let_go must follow. */
+static void begin_close(struct host_fleet *fleet, struct host_cell *cell,
+			struct host_cell_config *successor)
 {
 	look_at_clock(fleet);
 	set_deaf(cell, false);
@@ -542,25 +580,31 @@ void host_fleet_close(struct host_fleet *fleet, struct host_cell *cell,
 			cell->origin.account.totals.bytes + bytes_waiting(cell->connection->fd);
 	fleet->closing++;
 	cell->successor = successor;
+}
+
+void host_fleet_close(struct host_fleet *fleet, struct host_cell *cell,
+		      struct host_cell_config *successor)
+{
+	begin_close(fleet, cell, successor);
 	(void)let_go(cell);
 }
 
 /* ---- adapting ------------------------------------------------------------------------------- */
 
-static bool conflicts(struct host_fleet *fleet, const struct host_cell_list *list,
+static bool conflicts(const struct host_fleet *fleet, const struct host_cell_list *list,
 		      struct host_mistakes *mistakes)
 {
 	char place[64];
 	unsigned before = mistakes->count;
 
 	for (size_t i = 0; i < list->count; i++) {
-		const struct host_cell *twin = find_twin(fleet, list->cells[i]);
-
 		snprintf(place, sizeof(place), "cells[%zu]", i);
-		if (twin != NULL && !twin->from_file)
-			host_mistake(mistakes, place,
-				     "cell '%s', which was added by hand, has its id or address",
-				     twin->config->id);
+		for (const struct host_cell *cell = fleet->first; cell != NULL; cell = cell->next)
+			if (!cell->from_file && is_twin(cell, list->cells[i]))
+				host_mistake(
+					mistakes, place,
+					"cell '%s', which was added by hand, has its id or address",
+					cell->config->id);
 	}
 	return mistakes->count != before;
 }
@@ -587,23 +631,40 @@ static struct host_cell_config *take_successor(struct host_cell_list *list, cons
 	return config;
 }
 
-/* Those that stay leave the list; those that go take their successor out of it. */
-static void sort_out(struct host_fleet *fleet, struct host_cell_list *list)
+/* Does the cell stay as it is? Then its entry leaves the list. */
+static bool stays(struct host_cell *cell, struct host_cell_list *list)
 {
 	struct host_cell_config **found;
-	struct host_cell *cell, *next;
 
-	for (cell = fleet->first; cell != NULL; cell = cell->next) {
-		found = find_same(list, cell->config->fingerprint);
-		cell->stays = !cell->from_file || cell->closing || found != NULL;
-		if (cell->from_file && !cell->closing && found != NULL)
-			*found = host_cell_config_free(*found);
+	if (!cell->from_file)
+		return true;
+	if (cell->closing) {
+		/* On its way out since an earlier reading: what comes after it is this one's. */
+		host_cell_config_free(cell->successor);
+		cell->successor = take_successor(list, cell->config->id);
+		return true;
 	}
-	for (cell = fleet->first; cell != NULL; cell = next) {
-		next = cell->next;
+	found = find_same(list, cell->config->fingerprint);
+	if (found == NULL)
+		return false;
+	*found = host_cell_config_free(*found);
+	return true;
+}
+
+/*
+ * Those that stay leave the list; those that go take their successor out of it. All have left their
+ * addresses before the first successor comes: it may have the one of another.
+ */
+static void sort_out(struct host_fleet *fleet, struct host_cell_list *list)
+{
+	struct host_cell *cell;
+
+	for (cell = fleet->first; cell != NULL; cell = cell->next)
+		cell->stays = stays(cell, list);
+	for (cell = fleet->first; cell != NULL; cell = cell->next)
 		if (!cell->stays)
-			host_fleet_close(fleet, cell, take_successor(list, cell->config->id));
-	}
+			begin_close(fleet, cell, take_successor(list, cell->config->id));
+	let_closing_go(fleet);
 }
 
 void host_fleet_adapt(struct host_fleet *fleet, struct host_cell_list *list,
@@ -643,18 +704,12 @@ static void resume_holder(struct host_fleet *fleet)
 
 void host_fleet_settle(struct host_fleet *fleet)
 {
-	struct host_cell *cell, *next;
-
 	flush(fleet);
 	if (fleet->holder != NULL) {
 		resume_holder(fleet);
 		flush(fleet);
 	}
-	for (cell = fleet->first; cell != NULL && fleet->closing > 0; cell = next) {
-		next = cell->next;
-		if (cell->closing)
-			(void)let_go(cell);
-	}
+	let_closing_go(fleet);
 	if (fleet->waits_for_room && !host_fleet_is_blocked(fleet))
 		hear_again(fleet);
 }

@@ -104,7 +104,7 @@ void host_fleet_serve_guests(struct host_fleet *fleet);
 bool host_fleet_is_blocked(const struct host_fleet *fleet);
 /* Hands on what is there, goes on with what waited for room, lets closing cells go. */
 void host_fleet_settle(struct host_fleet *fleet);
-/* The output could not take anything for a long time: no cell was silent meanwhile. */
+/* Guests were not looked at for a long time, for whatever reason: no cell was silent meanwhile. */
 void host_fleet_excuse(struct host_fleet *fleet);
 /*
  * What the clock does: silence, totals, cells that were deaf. Milliseconds until there is something

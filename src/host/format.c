@@ -157,6 +157,18 @@ int host_format_event(const struct host_formatter *formatter, struct cellos_json
 	return 0;
 }
 
+bool host_line_is_event(const char *line)
+{
+	static const char raw[] = "{\"content_version\"", envelope[] = "{\"specversion\"";
+
+	if (strncmp(line, envelope, sizeof(envelope) - 1) != 0)
+		return strncmp(line, raw, sizeof(raw) - 1) == 0;
+	/* The id: <cell>/<run>/<incarnation>/, then a number, or an r and a number. */
+	for (unsigned slashes = 0; slashes < 3; line++)
+		slashes += *line == '/';
+	return *line != 'r';
+}
+
 /* ---- reports -------------------------------------------------------------------------------- */
 
 /* Reports have numbers of their own, and never an event's id. */

@@ -44,6 +44,9 @@ static int open_sink(struct host_handover *handover, const struct host_options *
 				(unsigned long long)gone);
 		host_state_set_spool_acked(handover->state, handover->spool_end);
 		host_state_set_spool_published(handover->state, handover->spool_end);
+	} else if (handover->spool_end == 0 && handover->spool.memory[0] != '\0') {
+		fprintf(stderr, HOST_PROGRAM
+			": the state does not know what stands in the spool: it is not sent\n");
 	}
 	*failed = HOST_PART_SINK;
 	return host_sink_start(&handover->sink, &sink, &handover->spool, handover->state);
@@ -199,10 +202,33 @@ static void settle(struct host_handover *handover, uint64_t out,
 	while (handover->count > 0 && (oldest = segment(handover, 0))->end <= out) {
 		how(&oldest->origin->account, oldest->events);
 		oldest->origin->pending -= oldest->events;
+		handover->settled = oldest->end;
 		host_handover_touch(handover, oldest->origin);
 		handover->first = (handover->first + 1) % HOST_SEGMENTS;
 		handover->count--;
 	}
+}
+
+/* A full disk took a segment in part: its lines that are out whole were handed on all the same. */
+static void settle_lines(struct host_handover *handover)
+{
+	const struct host_output *output = &handover->output;
+	const uint64_t base = handover->out - output->written; /* of the buffer's first byte */
+	const char *line, *newline, *end = output->line.data + output->written;
+	struct host_segment *oldest;
+	uint64_t events = 0;
+
+	if (handover->count == 0 || handover->settled < base)
+		return;
+	line = output->line.data + (handover->settled - base);
+	for (; (newline = memchr(line, '\n', (size_t)(end - line))) != NULL; line = newline + 1)
+		events += host_line_is_event(line);
+	handover->settled = base + (uint64_t)(line - output->line.data);
+	oldest = segment(handover, 0);
+	host_account_handed_on(&oldest->origin->account, events);
+	oldest->events -= events;
+	oldest->origin->pending -= events;
+	host_handover_touch(handover, oldest->origin);
 }
 
 /* ---- flushing ------------------------------------------------------------------------------- */
@@ -219,6 +245,8 @@ static int flush_to_output(struct host_handover *handover, unsigned limit_ms)
 	status = limit_ms > 0 ? host_output_finish(output, limit_ms) : host_output_flush(output);
 	settle(handover, handover->out + (before - host_output_pending(output)),
 	       host_account_handed_on);
+	if (status < 0 && status != -EAGAIN)
+		settle_lines(handover);
 	keep(handover);
 	return status;
 }

@@ -54,6 +54,7 @@ struct host_handover {
 	bool spooled;
 	struct host_sink *sink; /* owned; NULL unless spooled */
 	uint64_t out;           /* bytes that left the buffer since the start */
+	uint64_t settled;       /* events in the bytes before this are counted */
 	uint64_t spool_end;
 	bool full_said; /* the spool is full: said once until it takes lines again */
 	struct host_origin *dirty;

@@ -74,14 +74,25 @@ static int run_failed(const struct host_options *options, const char *output,
 	}
 }
 
+/* What the errno of opening one of our own files means there. */
+static int own_file_failed(const char *what, const char *path, int status)
+{
+	const char *why = status == -EWOULDBLOCK ? "another process has it"
+			  : status == -EPROTO    ? "it is none, or of another version"
+						 : strerror(-status);
+
+	fprintf(stderr, HOST_PROGRAM ": cannot use %s %s: %s\n", what, path, why);
+	return EXIT_FAILED;
+}
+
 static int open_failed(const struct host_options *options, const struct host_handover *handover,
 		       enum host_handover_part failed, int status)
 {
 	switch (failed) {
 	case HOST_PART_STATE:
-		return fail("use state", options->state, status);
+		return own_file_failed("state", options->state, status);
 	case HOST_PART_SPOOL:
-		return fail("use spool", options->sink.spool, status);
+		return own_file_failed("spool", options->sink.spool, status);
 	case HOST_PART_SINK:
 		if (status == -ENOTSUP) {
 			fprintf(stderr,
@@ -181,6 +192,8 @@ int main(int argc, char **argv)
 	fill_standard_descriptors();
 	/* A reader of the output that leaves is an error of write, not a death. */
 	signal(SIGPIPE, SIG_IGN);
+	/* And so is a limit on the size of files. */
+	signal(SIGXFSZ, SIG_IGN);
 	if (argc > 1 && strcmp(argv[1], "report") == 0) {
 		if (argc == 3)
 			return report(argv[2]);

@@ -182,7 +182,10 @@ int host_output_flush(struct host_output *output)
 			break;
 		output->written += (size_t)n;
 	}
-	compact(output);
+	/* On an error what is out stays where it is: the caller may want to see which lines those
+	 * were. */
+	if (n >= 0 || n == -EAGAIN)
+		compact(output);
 	if (n < 0 && n != -EAGAIN && n != -ENOSPC && n != -EDQUOT)
 		output->error = (int)-n;
 	return n < 0 ? (int)n : 0;

@@ -16,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The object of --adg may be as deep as json-c takes by itself, and stands within three others. */
+#define MAX_DEPTH (JSON_TOKENER_DEFAULT_DEPTH + 3)
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 /* ---- JSON ----------------------------------------------------------------------------------- */
@@ -519,7 +521,7 @@ static int take_object(struct page_model *model, struct json_object *line)
 
 int page_model_line(struct page_model *model, const char *text, size_t length)
 {
-	struct json_tokener *tokener = json_tokener_new();
+	struct json_tokener *tokener = json_tokener_new_ex(MAX_DEPTH);
 	struct json_object *line;
 	int status = 0;
 

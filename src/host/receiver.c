@@ -160,11 +160,21 @@ static void on_retry(uv_timer_t *timer)
 
 /* ---- the fleet ------------------------------------------------------------------------------ */
 
+/* The clock should have ticked long ago: somebody stopped us, or a disk held us up. */
+static void look_whether_late(struct host_receiver *receiver)
+{
+	uint64_t now = uv_now(&receiver->loop);
+
+	if (receiver->tick_at < now && now - receiver->tick_at >= EXCUSE_MS)
+		host_fleet_excuse(&receiver->fleet);
+}
+
 static void on_tick(uv_timer_t *timer)
 {
 	struct host_receiver *receiver = timer->data;
 	uint64_t next;
 
+	look_whether_late(receiver);
 	receiver->tick_at = UINT64_MAX;
 	next = host_fleet_tick(&receiver->fleet);
 	/* What settle would ask for is for traffic; the fleet knows how long it can wait. */
@@ -180,6 +190,7 @@ static void on_guests(uv_poll_t *handle, int status, int events)
 
 	(void)status;
 	(void)events;
+	look_whether_late(receiver);
 	host_fleet_serve_guests(&receiver->fleet);
 	settle(receiver);
 }
@@ -190,6 +201,7 @@ static void on_knocks(uv_poll_t *handle, int status, int events)
 
 	(void)status;
 	(void)events;
+	look_whether_late(receiver);
 	host_fleet_serve_knocks(&receiver->fleet);
 	settle(receiver);
 }

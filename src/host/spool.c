@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -45,7 +46,7 @@ int host_spool_open(struct host_spool *spool, const char *path, uint64_t bytes)
 		open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK, 0600);
 	if (spool->fd < 0)
 		return -errno;
-	result = allocate(spool, bytes);
+	result = flock(spool->fd, LOCK_EX | LOCK_NB) < 0 ? -errno : allocate(spool, bytes);
 	if (result >= 0) {
 		void *memory =
 			mmap(NULL, spool->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, spool->fd, 0);
@@ -65,7 +66,7 @@ void host_spool_close(struct host_spool *spool)
 	if (spool->memory != NULL)
 		(void)munmap(spool->memory, spool->bytes);
 	if (spool->fd >= 0)
-		(void)close(spool->fd);
+		(void)close(spool->fd); /* and with it the lock */
 	spool->memory = NULL;
 	spool->fd = -1;
 }

@@ -10,7 +10,8 @@
  * by a commit) and what is acknowledged. Bytes behind the committed end were never published and
  * are overwritten after a crash.
  *
- * One thread appends, another reads between the acknowledged and the committed position.
+ * One thread appends, another reads between the acknowledged and the committed position. A file
+ * belongs to one process at a time (flock): two would write over each other's lines.
  */
 #ifndef CELLOS_HOST_SPOOL_H
 #define CELLOS_HOST_SPOOL_H
@@ -29,7 +30,8 @@ struct host_spool {
 /*
  * `bytes`: rounded up to whole pages. An existing file keeps its size unless it is empty. 1 when
  * the file was made or empty, so that whatever the state says of it is gone; 0 when it was there;
- * -EPROTO when it is no spool (not whole pages, not a file); else -errno, and nothing is left open.
+ * -EWOULDBLOCK: another process has it; -EPROTO: it is no spool (not whole pages, not a file); else
+ * -errno. Nothing is left open then.
  */
 CELLOS_MUST_CHECK int host_spool_open(struct host_spool *spool, const char *path, uint64_t bytes);
 void host_spool_close(struct host_spool *spool);

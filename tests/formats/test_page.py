@@ -212,6 +212,20 @@ class Page(unittest.TestCase):
         self.assertEqual(10, told.count("line ") - 1)
         self.assertIn("1events", tree.texts["totals"][0].replace("\n", ""))
 
+    def test_as_deep_as_the_receiver_takes_it(self):
+        """The object of --adg at its deepest, in the format that puts the most around it."""
+        (self.folder / "adg").write_text('{"a":' * 31 + "1" + "}" * 31, encoding="utf-8")
+        with subprocess.Popen([HOST, "--listen", "unix:s", "--adg", "adg", "--format", "ocsf",
+                               "--verbose"], cwd=self.folder, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE) as receiver:
+            self.assertIn(b"listening", receiver.stderr.readline())
+            receiver.terminate()
+            lines, _ = receiver.communicate(timeout=30)
+        self.assertIn(b'"output":{"a":{"a"', lines)
+        _, source = make(self.folder, lines)
+        self.assertNotIn("unreadable", source)
+        self.assertIn("adds up", source)
+
     def test_nothing_at_all(self):
         _, tree = self.opened("")
         self.assertIn("There is no event and no report in this file.", tree.texts["main"][0])

@@ -209,6 +209,20 @@ def expect_closed(s):
         pass
 
 
+def cpu_ticks(pid):
+    with open("/proc/%d/stat" % pid) as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def expect_quiet(r):
+    """Half a second in which it could spin, and does not: of 50 ticks it takes few."""
+    before = cpu_ticks(r.process.pid)
+    time.sleep(0.5)
+    used = cpu_ticks(r.process.pid) - before
+    assert used <= 10, "it spins: %d ticks" % used
+
+
 def fill(s, quiet=1.0):
     """Sends events until no byte is taken for `quiet` seconds: events begun, bytes unsent."""
     s.setblocking(False)

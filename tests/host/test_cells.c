@@ -185,7 +185,7 @@ Test(cells, declarations_are_read_to_the_letter)
 		 "}",
 		 "d.json: declared_surface.egress_rules[0].port: it is no whole number from 0 to "
 		 "65535\nd.json: declared_surface.egress_rules[1]: 'x' is no member of it\n"},
-		{"{\"agent_version\":\"\xff\"}", "d.json: not JSON at byte 18\n"},
+		{"{\"agent_version\":\"\xff\"}", "d.json: not UTF-8\n"},
 	};
 
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
@@ -213,6 +213,21 @@ Test(cells, the_object_of_adg)
 		{"{\"a\":1e400}", ""},
 		{"{\"a\":1,\"b\":{\"c\":1,\"c\":2}}", "adg.json: a key is given twice\n"},
 		{"{\"a\":1} {}", "adg.json: not JSON at byte 8\n"},
+		/* The first and the last of each length; then overlong, half a pair, and beyond. */
+		{"{\"\x7f\xc2\x80\xdf\xbf\":\"\xe0\xa0\x80\xed\x9f\xbf\xee\x80\x80\xef\xbf\xbf"
+		 "\xf0\x90\x80\x80\xf4\x8f\xbf\xbf\"}",
+		 ""},
+		{"{\"a\":\"\xc0\xaf\"}", "adg.json: not UTF-8\n"},
+		{"{\"a\":\"\xe0\x9f\xbf\"}", "adg.json: not UTF-8\n"},
+		{"{\"a\":\"\xed\xa0\x80\"}", "adg.json: not UTF-8\n"},
+		{"{\"a\":\"\xf0\x8f\xbf\xbf\"}", "adg.json: not UTF-8\n"},
+		{"{\"a\":\"\xf4\x90\x80\x80\"}", "adg.json: not UTF-8\n"},
+		{"{\"a\":\"\xf5\x80\x80\x80\"}", "adg.json: not UTF-8\n"},
+		{"{\"a\":\"\x80\"}", "adg.json: not UTF-8\n"},
+		{"{\"a\":\"\xe2\x82\"}", "adg.json: not UTF-8\n"},
+		{"{\"a\":1}\xe2\x82", "adg.json: not UTF-8\n"},
+		{"{\"a\":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]}",
+		 "adg.json: nested too deep at byte 36\n"},
 	};
 	const char *cells =
 		"{\"cells\":[{\"id\":\"a\",\"listen\":\"unix:a\",\"adg\":\"adg.json\"}]}";

@@ -439,6 +439,31 @@ Test(format, what_is_no_event_is_refused)
 	host_formatter_free(formatter);
 }
 
+Test(format, events_and_reports_are_told_apart)
+{
+	struct cellos_probe_event event = event_of(CELLOS_SOURCE_PROCESS_SPAWNED, "sh", 2);
+	char *line;
+
+	for (enum host_format format = HOST_FORMAT_RAW; format <= HOST_FORMAT_OCSF; format++) {
+		for (unsigned source = 0; source < CELLOS_SOURCE_EVENT_COUNT; source++) {
+			event.probe_source = (uint8_t)source;
+			line = event_line(format, &full_stamp, false, &event, &place);
+			cr_assert(host_line_is_event(line), "%s", line);
+			free(line);
+		}
+		for (unsigned kind = 0; kind < HOST_REPORT_KIND_COUNT; kind++) {
+			const struct host_report report = {.kind = (enum host_report_kind)kind,
+							   .event = &event,
+							   .text = "x",
+							   .totals = &totals};
+
+			line = report_line(format, &full_stamp, false, &report, &place);
+			cr_assert_not(host_line_is_event(line), "%s", line);
+			free(line);
+		}
+	}
+}
+
 /* ---- time ----------------------------------------------------------------------------------- */
 
 static void check_time(uint64_t ns)

@@ -17,8 +17,8 @@ import struct
 import subprocess
 import time
 
-from guest import (DROPPED, LIMIT, RECEIVER, Receiver, beat, event, events, expect_closed, fill, frame,
-                   report, row, run_tests, times, unstamped, whole_events)
+from guest import (DROPPED, LIMIT, RECEIVER, Receiver, beat, event, events, expect_closed,
+                   expect_quiet, fill, frame, report, row, run_tests, times, unstamped, whole_events)
 
 
 # ---- streams ------------------------------------------------------------------------------------
@@ -278,20 +278,6 @@ def status_of(pid, name):
     raise KeyError(name)
 
 
-def cpu_ticks(pid):
-    with open("/proc/%d/stat" % pid) as f:
-        fields = f.read().rsplit(")", 1)[1].split()
-    return int(fields[11]) + int(fields[12])
-
-
-def expect_quiet(r):
-    """Half a second in which it could spin, and does not: of 50 ticks it takes few."""
-    before = cpu_ticks(r.process.pid)
-    time.sleep(0.5)
-    used = cpu_ticks(r.process.pid) - before
-    assert used <= 10, "it spins: %d ticks" % used
-
-
 def test_stalled_output():
     """Nobody reads the output: the guest is made to wait, memory stays, and nothing is lost."""
     r = Receiver("--exit-on-close")
@@ -368,6 +354,21 @@ def test_full_disk():
     assert words[-1] == \
         "cellos-telemetry-host: received 3, emitted 0, refused 0, lost in host 3", words
     assert not os.path.exists("s")
+
+
+def test_a_limit_on_the_size_of_files():
+    """What is over it cannot be written: an error that is said, and not a death."""
+    r = Receiver("--output", "out")
+    _, hard = resource.prlimit(r.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(r.process.pid, resource.RLIMIT_FSIZE, (0, hard))
+    s = r.connect()
+    s.sendall(events(0, 3))
+    assert r.process.wait(LIMIT) == 1, r.process.returncode
+    words = r.words.until_end()
+    assert "cellos-telemetry-host: cannot write out: File too large" in words, words
+    assert words[-1] == \
+        "cellos-telemetry-host: received 3, emitted 0, refused 0, lost in host 3", words
+    os.unlink("out")
 
 
 def test_reader_of_the_output_leaves():

@@ -36,6 +36,8 @@ class Place:
         self.state = os.path.join(self.folder, "state")
         self.spool = os.path.join(self.folder, "spool")
         self.feeder = None
+        self.url = self.server.url
+        self.login = {}
 
     def __enter__(self):
         return self
@@ -53,7 +55,7 @@ class Place:
         self.errors = os.path.join(self.folder, "errors")
         with open(self.errors, "ab") as errors:
             self.feeder = subprocess.Popen(
-                [FEEDER, self.server.url, "EVENTS", self.state, self.spool, str(CELLS), str(lines),
+                [FEEDER, self.url, "EVENTS", self.state, self.spool, str(CELLS), str(lines),
                  str(batch), str(spool), str(window)], stdout=subprocess.PIPE, stderr=errors)
 
     def said(self):
@@ -91,7 +93,7 @@ class Place:
 
     def check(self, in_order=True):
         """Every line of every cell exactly once; in order where nothing was refused."""
-        client = self.server.client()
+        client = self.server.client(**self.login)
         ids = client.ids("EVENTS")
         client.close()
         counts = collections.Counter(ids)
@@ -334,6 +336,23 @@ def test_a_server_that_wants_a_password():
         place.finish()
         place.check()
         assert all("secret" not in line for line in place.said())
+
+
+def test_a_server_that_is_given_its_password():
+    with Place('authorization { user: "u", password: "secret" }') as place:
+        place.url = place.url.replace("//", "//u:secret@")
+        place.login = {"user": "u", "pass": "secret"}
+        place.feed(100)
+        place.finish()
+        place.check()
+        # Nor is it said when something is wrong.
+        place.server.kill()
+        place.feed(200)
+        place.await_said("cannot reach the server")
+        place.server.start()
+        place.finish()
+        place.check()
+        assert all("secret" not in line for line in place.said()), place.said()
 
 
 def test_a_server_without_jetstream():

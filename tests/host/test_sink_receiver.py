@@ -273,6 +273,34 @@ def overflow(receiver):
             CELLS * EVENTS, messages, lost)
 
 
+def lost_state(receiver):
+    """What stands in the spool cannot be sent without the state: that is said, not passed over."""
+    with World(receiver) as world:
+        world.server.kill()
+        world.start_receiver()
+        path, state = world.agents[0].path, os.path.join(world.folder, "state")
+        await_that(lambda: os.path.exists(path), "the receiver listens")
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(path)
+            s.sendall(beat(1, 0) + frame("process.spawned", 1, "sh", 1))
+            await_that(lambda: world.state()[2] > 0, "a line in the spool")
+        world.kill_receiver()
+        os.unlink(path)
+        os.unlink(state)
+        word = "the state does not know what stands in the spool: it is not sent"
+        assert word not in world.said(), world.said()
+        world.start_receiver()
+        await_that(lambda: word in world.said(), word)
+        return "said"
+
+
+def await_that(condition, what):
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain: " + what
+        time.sleep(0.01)
+
+
 def run_once(receiver, kill, turn):
     """None when nothing was in flight; else what there was to see."""
     with World(receiver) as world:
@@ -297,6 +325,7 @@ def main():
     if not os.path.exists(nats.SERVER):
         print("skipped: there is no", nats.SERVER)
         sys.exit(1 if os.environ.get("CELLOS_NO_SKIP") == "1" else 77)
+    print("a lost state:", lost_state(sys.argv[1]), flush=True)
     print("a full spool:", overflow(sys.argv[1]), flush=True)
     times = int(sys.argv[3]) if sys.argv[2:3] == ["--times"] else 1
     for what, kill in (("server", kill_server), ("receiver", kill_receiver)):

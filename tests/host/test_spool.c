@@ -109,6 +109,19 @@ Test(spool, refuses_what_is_none)
 	cr_assert_eq(spool.fd, -1);
 }
 
+/* Two that append to one ring write over each other's lines. */
+Test(spool, belongs_to_one_at_a_time)
+{
+	struct host_spool spool, second;
+
+	cr_assert_eq(host_spool_open(&spool, path, 4096), 1);
+	cr_assert_eq(host_spool_open(&second, path, 4096), -EWOULDBLOCK);
+	cr_assert_eq(second.fd, -1);
+	host_spool_close(&spool);
+	cr_assert_eq(host_spool_open(&second, path, 4096), 0);
+	host_spool_close(&second);
+}
+
 /* Every length at every place of the ring, and what was there comes back in every piece. */
 Test(spool, goes_round)
 {
