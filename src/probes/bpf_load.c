@@ -9,6 +9,7 @@
 #include <linux/mount.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -18,10 +19,26 @@
 #define INITIAL_PID_NS UINT64_C(0xEFFFFFFC)
 #define UNKNOWN_PID_NS 1 /* nothing has this number */
 
+/* Before 5.11 the kernel counts maps and programs as memory that the user has locked, whatever
+   rights he has, and gives an init 64 KiB. Who may not have any amount has as much as he may. */
+static void lift_memory_limit(void)
+{
+	struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
+
+	if (setrlimit(RLIMIT_MEMLOCK, &limit) == 0 || getrlimit(RLIMIT_MEMLOCK, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_MEMLOCK, &limit);
+}
+
 static int bpf(enum bpf_cmd command, union bpf_attr *attr)
 {
 	long result = syscall(SYS_bpf, command, attr, sizeof(*attr));
 
+	if (result < 0 && errno == EPERM) {
+		lift_memory_limit();
+		result = syscall(SYS_bpf, command, attr, sizeof(*attr));
+	}
 	return result < 0 ? -errno : (int)result;
 }
 
