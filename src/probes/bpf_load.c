@@ -126,10 +126,10 @@ void cellos_pid_view_look(struct cellos_pid_view *view)
 	int root = cellos_bpf_mount("proc");
 	struct stat ns = {.st_ino = UNKNOWN_PID_NS};
 
-	if (root >= 0) {
-		(void)fstatat(root, "self/ns/pid", &ns, 0);
+	/* Who may not mount one has to do with the one that is there, or none. */
+	(void)fstatat(root, root >= 0 ? "self/ns/pid" : "/proc/self/ns/pid", &ns, 0);
+	if (root >= 0)
 		close(root);
-	}
 	view->inode = ns.st_ino == INITIAL_PID_NS ? 0 : ns.st_ino;
 	/* stat(2) and the kernel's inside spell a device number differently. */
 	view->device = (uint64_t)major(ns.st_dev) << 20 | minor(ns.st_dev);
