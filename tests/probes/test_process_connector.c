@@ -674,6 +674,74 @@ static void a_stalled_reader(void)
 	end();
 }
 
+/* A process that makes a thread when told to, which leaves when told to. */
+static pid_t fork_that_makes_a_thread(int orders[2])
+{
+	pid_t pid;
+	char byte;
+
+	RIG_CHECK(pipe2(gate, O_CLOEXEC) == 0 && pipe2(ready, O_CLOEXEC) == 0);
+	RIG_CHECK(pipe2(orders, O_CLOEXEC) == 0);
+	pid = fork();
+	if (pid == 0) {
+		rig_die_with_parent();
+		(void)!read(orders[0], &byte, 1);
+		rig_thread(0, wait_at_gate);
+		for (;;)
+			pause();
+	}
+	return pid;
+}
+
+static void until_alone(pid_t pid)
+{
+	char path[64];
+	struct stat status;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	do
+		RIG_CHECK(stat(path, &status) == 0);
+	while (status.st_nlink > 3); /* itself, its parent, and one thread */
+}
+
+/* The birth of a thread is lost, and its end comes before the loss is counted: the process has
+   another thread, and goes on. */
+static void what_comes_behind_a_loss(void)
+{
+	struct process_state *state;
+	uint64_t before;
+	struct life life;
+	int orders[2];
+	pid_t pid;
+	char byte;
+
+	prepare();
+	rig_arm(&rig);
+	RIG_CHECK(rig.status.armed);
+	state = rig.state;
+	before = rig_now();
+	pid = fork_that_makes_a_thread(orders);
+	while (kernel_drops() == 0)
+		(void)reap(spawn("/bin/true"), rig_now());
+	RIG_CHECK(write(orders[1], "x", 1) == 1 && read(ready[0], &byte, 1) == 1);
+	RIG_CHECK(process_drain(state, UINT32_MAX) > 0);
+	RIG_CHECK(write(gate[1], "x", 1) == 1);
+	until_alone(pid);
+	(void)reap(spawn("/bin/true"), rig_now());
+	RIG_CHECK(process_drain(state, UINT32_MAX) > 0);
+	rig_start(&rig);
+	settle();
+	life = (struct life){(uint32_t)pid, before, UINT64_MAX};
+	RIG_CHECK(count_of(&life, SPAWNED) == 1 && count_of(&life, EXITED) == 0);
+	rig_kill(pid);
+	life = reap(pid, before);
+	check(&life, SELF, SELF);
+	close(orders[0]);
+	close(orders[1]);
+	close_gate();
+	end();
+}
+
 /* ---- others --------------------------------------------------------------------------------- */
 
 /* The exit of a process that lives, sent to the group by somebody else than the kernel. */
@@ -873,6 +941,7 @@ static const struct {
 	{"hostile_names", hostile_names},
 	{"name_storm", name_storm},
 	{"a_stalled_reader", a_stalled_reader},
+	{"what_comes_behind_a_loss", what_comes_behind_a_loss},
 	{"forgeries", forgeries},
 	{"silenced", silenced},
 	{"stop_is_prompt", stop_is_prompt},
