@@ -164,6 +164,7 @@ static void process_arm(void *opaque, struct cellos_probe_env *env,
 		status->exactness = "exact";
 		status->kernel_bytes = s->connector.buffer + s->exits.buffer;
 	}
+	status->fell_back = armed && why != NULL;
 	if (why != NULL)
 		cellos_probe_why(status, "%s%s", why,
 				 armed && !s->by_messages ? "; /proc is walked instead" : "");

@@ -358,6 +358,7 @@ static void explain(const struct watch_state *state, const struct watched *watch
 				 watched->path, strerror(-state->refusal));
 	else if (first && result < 0)
 		cellos_probe_why(status, "waiting for %s", watched->path);
+	status->fell_back |= state->refusal != 0;
 	status->failed |= failed;
 }
 
