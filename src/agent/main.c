@@ -200,6 +200,9 @@ static int arm_probes(struct agent *agent)
 			tell("probe %s: %s, surface %s%s%s", p->probe->name,
 			     p->status.armed ? "armed" : "not armed", p->status.surface,
 			     p->status.why[0] != '\0' ? ": " : "", p->status.why);
+		else if (p->status.fell_back)
+			tell("cannot take the best surface for probe %s, but %s: %s",
+			     p->probe->name, p->status.surface, p->status.why);
 		if (p->status.failed && agent->options.fail_on_probe)
 			return EXIT_RUNTIME;
 	}

@@ -60,7 +60,7 @@ static const struct option_row rows[] = {
 	{"process-interval", "MS", NUMBER, AT(probe.process_interval_ms),
 	 .help = "time between two walks of /proc", RANGE(1, 60000, 100)},
 	{"max-processes", "N", NUMBER, AT(probe.max_processes),
-	 .help = "processes that the walker can follow at once", RANGE(16, 4194304, 8192)},
+	 .help = "processes that can be followed at once", RANGE(16, 4194304, 8192)},
 	{"queue-depth", "N", NUMBER, AT(queue_depth),
 	 .help = "events a lane holds, rounded up to a power of two",
 	 RANGE(CELLOS_QUEUE_MIN_DEPTH, CELLOS_QUEUE_MAX_DEPTH, 4096)},

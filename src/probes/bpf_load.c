@@ -9,6 +9,7 @@
 #include <linux/mount.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -18,10 +19,26 @@
 #define INITIAL_PID_NS UINT64_C(0xEFFFFFFC)
 #define UNKNOWN_PID_NS 1 /* nothing has this number */
 
+/* Before 5.11 the kernel counts maps and programs as memory that the user has locked, whatever
+   rights he has, and gives an init 64 KiB. Who may not have any amount has as much as he may. */
+static void lift_memory_limit(void)
+{
+	struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
+
+	if (setrlimit(RLIMIT_MEMLOCK, &limit) == 0 || getrlimit(RLIMIT_MEMLOCK, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_MEMLOCK, &limit);
+}
+
 static int bpf(enum bpf_cmd command, union bpf_attr *attr)
 {
 	long result = syscall(SYS_bpf, command, attr, sizeof(*attr));
 
+	if (result < 0 && errno == EPERM) {
+		lift_memory_limit();
+		result = syscall(SYS_bpf, command, attr, sizeof(*attr));
+	}
 	return result < 0 ? -errno : (int)result;
 }
 
@@ -109,10 +126,10 @@ void cellos_pid_view_look(struct cellos_pid_view *view)
 	int root = cellos_bpf_mount("proc");
 	struct stat ns = {.st_ino = UNKNOWN_PID_NS};
 
-	if (root >= 0) {
-		(void)fstatat(root, "self/ns/pid", &ns, 0);
+	/* Who may not mount one has to do with the one that is there, or none. */
+	(void)fstatat(root, root >= 0 ? "self/ns/pid" : "/proc/self/ns/pid", &ns, 0);
+	if (root >= 0)
 		close(root);
-	}
 	view->inode = ns.st_ino == INITIAL_PID_NS ? 0 : ns.st_ino;
 	/* stat(2) and the kernel's inside spell a device number differently. */
 	view->device = (uint64_t)major(ns.st_dev) << 20 | minor(ns.st_dev);

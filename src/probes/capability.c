@@ -59,6 +59,7 @@ static void capability_arm(void *opaque, struct cellos_probe_env *env,
 		return;
 	surface->close(&state->of);
 	status->failed = choice != CELLOS_CAPABILITY_AUTO || !is_absent(state->fd);
+	status->fell_back = choice == CELLOS_CAPABILITY_AUTO;
 	cellos_probe_why(status, "cannot %s: %s", what, strerror(-state->fd));
 }
 

@@ -133,6 +133,7 @@ static int trace_open(void *state, struct cellos_probe_env *env, struct cellos_p
 		doubt = "inferred: the kernel's own questions cannot be told from denials";
 	status->surface = "trace";
 	status->exactness = doubt[0] == '\0' ? "exact" : "inferred";
+	status->fell_back = doubt[0] != '\0';
 	status->kernel_bytes = RING_BYTES + RECENT_BYTES + sizeof(*trace->shared);
 	cellos_probe_why(status, "%s%s", numbers, doubt);
 	/* Release: whoever sees it sees what the trial has found out. */

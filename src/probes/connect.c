@@ -245,8 +245,10 @@ static void connect_arm(void *opaque, struct cellos_probe_env *env,
 	struct connect_state *state = opaque;
 
 	*state = (struct connect_state){.ring = {.fd = -1}, .fds = {-1, -1, -1, -1, -1, -1}};
-	*status = (struct cellos_probe_status){
-		.surface = "none", .exactness = "none", .failed = choice == CELLOS_CONNECT_BPF};
+	*status = (struct cellos_probe_status){.surface = "none",
+					       .exactness = "none",
+					       .failed = choice == CELLOS_CONNECT_BPF,
+					       .fell_back = choice == CELLOS_CONNECT_AUTO};
 	if (choice == CELLOS_CONNECT_NONE)
 		cellos_probe_why(status, "--connect none");
 	else if (connect_bpf_connect.insn_count == 0)

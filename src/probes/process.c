@@ -164,6 +164,7 @@ static void process_arm(void *opaque, struct cellos_probe_env *env,
 		status->exactness = "exact";
 		status->kernel_bytes = s->connector.buffer + s->exits.buffer;
 	}
+	status->fell_back = armed && why != NULL;
 	if (why != NULL)
 		cellos_probe_why(status, "%s%s", why,
 				 armed && !s->by_messages ? "; /proc is walked instead" : "");
@@ -194,8 +195,10 @@ static void process_run(void *opaque, struct cellos_probe_env *env)
 	while (gather(s, flowing, held)) {
 		flowing = process_drain(s, DRAIN_MESSAGES) > 0;
 		process_connector_check(s);
-		if (cellos_probe_now() >= s->walk_ns)
+		if (cellos_probe_now() >= s->walk_ns) {
 			walk(s);
+			process_connector_check(s); /* it has not put right what was lost since */
+		}
 		held = process_settle(s, cellos_probe_now());
 	}
 	(void)process_drain(s, PROCESS_WHOLE_QUEUE);

@@ -57,6 +57,7 @@ struct process {
 	uint32_t threads; /* from its fork on; 0: a message was lost, or it is older than we are */
 	uint32_t walk;    /* the last that has seen it */
 	bool named;       /* by its own name; else by its parent's, or not at all */
+	bool execed;      /* since it is known */
 	bool walked;      /* found by a walk; the message of its fork may be to come */
 	bool kernel;      /* forked by the kernel, and a thread of it unless an exec follows */
 	bool held;        /* its spawn is not told yet */

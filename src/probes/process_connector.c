@@ -48,8 +48,11 @@ static int receive(struct process_state *s, const struct netlink_socket *from)
 
 		if (got == -EPERM)
 			cellos_probe_stat_add(s->env, STAT_FORGED, 1);
-		else if (got != -ENOBUFS) /* which netlink_lost will tell of */
+		else if (got != -ENOBUFS)
 			return got;
+		/* netlink_lost will tell how many; but behind this stand messages that came after
+		   the loss. */
+		s->recovering |= got == -ENOBUFS && from == &s->connector;
 	}
 }
 

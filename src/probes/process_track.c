@@ -216,10 +216,13 @@ uint64_t process_settle(struct process_state *s, uint64_t now)
 	while (s->held != NULL) {
 		struct process *p = s->held;
 		bool known = p->named || p->over_ns != 0;
+		bool late = now >= p->born_ns + PROCESS_HOLD_NS;
 
-		if (!known)
+		/* In the midst of an exec /proc shows the old name as if it were the new one's: the
+		   message comes when it is done. */
+		if (!known && (p->execed || late || !s->by_messages))
 			look(s, p);
-		if (!known && !p->named && now < p->born_ns + PROCESS_HOLD_NS)
+		if (!known && !p->named && !late)
 			return p->born_ns + PROCESS_HOLD_NS;
 		release(s);
 	}
@@ -274,6 +277,7 @@ void process_execed(struct process_state *s, uint32_t tgid, uint64_t ns)
 	/* What it was called before is nobody's name now. An exec by another thread ends the leader
 	   that was and takes its number. */
 	set_name(p, false, "", 0);
+	p->execed = true;
 	p->leader_gone = false;
 	if (p->kernel) {
 		p->kernel = false;
@@ -298,7 +302,7 @@ static bool is_last_exit(const struct process_state *s, struct process *p, bool 
 void process_exited(struct process_state *s, uint32_t pid, uint32_t tgid, uint64_t ns)
 {
 	struct exit_record record = {0};
-	bool recorded = process_exit_record(s, pid, &record);
+	bool recorded = process_exit_record(s, pid, &record), over;
 	struct process *p = find(s, tgid);
 
 	/* One whose fork was lost and whom no walk has met; no thread of the kernel. */
@@ -310,12 +314,12 @@ void process_exited(struct process_state *s, uint32_t pid, uint32_t tgid, uint64
 	}
 	if (p == NULL || (p->walked && ns < p->born_ns))
 		return; /* or of whoever had the number before */
-	if (pid == tgid) {
-		p->leader_gone = true;
-		if (recorded)
-			set_name(p, true, record.comm, record.comm_len);
-	}
-	if (is_last_exit(s, p, record.last)) {
+	p->leader_gone |= pid == tgid;
+	over = is_last_exit(s, p, record.last);
+	/* A leader may go because another thread execs: the name after that is not known yet. */
+	if (pid == tgid && recorded)
+		set_name(p, over || p->execed || !p->held, record.comm, record.comm_len);
+	if (over) {
 		p->over_ns = ns;
 		finish(s, p, ns, true);
 	}

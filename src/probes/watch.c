@@ -224,8 +224,12 @@ static uint32_t kinds_for(struct watch_state *state, struct watched *watched,
 {
 	uint32_t kinds = 0, entries = record->mask & ENTRIES;
 
-	if (is_about(watched->self, record) || is_about(watched->old_self, record))
+	if (is_about(watched->self, record) || is_about(watched->old_self, record)) {
 		kinds = record->mask & (ENTRIES | CONTENT);
+		/* A file that loses a name tells of it so. By a symbolic link its directory is
+		   another than the one that is watched, and whoever has it open keeps it alive. */
+		state->look_now |= (kinds & IN_ATTRIB) != 0 && watched->parent != 0;
+	}
 	if (entries != 0 && record->dir != 0 &&
 	    (record->dir == watched->parent || record->dir == watched->old_parent) &&
 	    strcmp(watched->name, record->name) == 0) {
@@ -354,6 +358,7 @@ static void explain(const struct watch_state *state, const struct watched *watch
 				 watched->path, strerror(-state->refusal));
 	else if (first && result < 0)
 		cellos_probe_why(status, "waiting for %s", watched->path);
+	status->fell_back |= state->refusal != 0;
 	status->failed |= failed;
 }
 

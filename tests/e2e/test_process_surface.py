@@ -216,6 +216,16 @@ class ProcessSurface(lib.Case):
         self.assertEqual((floor["surface"], floor["armed"]), ("procfs", True))
         self.assertIn("not in the initial PID namespace", floor["why"])
         self.assertIn("/proc is walked instead", floor["why"])
+        # One line says so, unasked.
+        agent = subprocess.Popen([*inside, lib.AGENT, "--channel", "fd:1", "--probes", "process",
+                                  "--heartbeat-interval", "100"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(agent.wait)
+        self.addCleanup(agent.stderr.close)
+        agent.stdout.read(4)
+        agent.stdout.close()
+        said = [line for line in agent.stderr.read().decode().splitlines() if "probe process" in line]
+        self.assertEqual(said, ["cellos-telemetry: cannot take the best surface for probe process, but procfs: "
+                                + floor["why"]])
         none = report("--process", "connector", prefix=inside)
         self.assertEqual((none["surface"], none["armed"]), ("none", False))
 

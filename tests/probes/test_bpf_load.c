@@ -10,7 +10,14 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stddef.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -174,6 +181,64 @@ Test(load, what_it_refuses)
 	cr_assert(load(insns, 0, NULL, NULL) == -ENOEXEC);
 	cr_assert(load(insns, CELLOS_BPF_MAX_INSNS + 1, NULL, NULL) == -ENOEXEC);
 	cr_assert(load(insns, 2, &unknown, &x) == -ENOENT);
+}
+
+/* ---- a kernel before 5.11 ------------------------------------------------------------------- */
+
+static _Atomic int listener = -1;
+static atomic_uint refused;
+
+/* Answers bpf(2) as such a kernel does: "not permitted" while little memory may be locked. */
+static void *count_locked_memory(void *unused)
+{
+	(void)unused;
+	while (atomic_load(&listener) < 0)
+		sched_yield();
+	for (;;) {
+		struct seccomp_notif asked = {0};
+		struct seccomp_notif_resp answer = {0};
+		struct rlimit limit;
+
+		if (ioctl(atomic_load(&listener), SECCOMP_IOCTL_NOTIF_RECV, &asked) < 0)
+			continue;
+		answer.id = asked.id;
+		(void)getrlimit(RLIMIT_MEMLOCK, &limit);
+		if (limit.rlim_cur == limit.rlim_max) {
+			answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+		} else {
+			answer.error = -EPERM;
+			atomic_fetch_add(&refused, 1);
+		}
+		(void)ioctl(atomic_load(&listener), SECCOMP_IOCTL_NOTIF_SEND, &answer);
+	}
+	return NULL;
+}
+
+Test(load, a_kernel_that_counts_locked_memory)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_bpf, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {sizeof(code) / sizeof(code[0]), code};
+	struct rlimit little;
+	pthread_t kernel;
+	int fd;
+
+	cr_assert(getrlimit(RLIMIT_MEMLOCK, &little) == 0);
+	little.rlim_cur = 4096;
+	cr_assert(little.rlim_max > 4096 && setrlimit(RLIMIT_MEMLOCK, &little) == 0);
+	cr_assert(pthread_create(&kernel, NULL, count_locked_memory, NULL) == 0);
+	fd = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER,
+			  &program);
+	cr_assert(fd >= 0, "%s", strerror(errno));
+	atomic_store(&listener, fd);
+	fd = cellos_bpf_map("cellos_test", BPF_MAP_TYPE_ARRAY, 4, 8, 1, 0);
+	cr_assert(fd >= 0, "%s", strerror(-fd));
+	cr_assert(atomic_load(&refused) == 1);
+	close(fd);
 }
 
 Test(load, a_ring_that_cannot_be)

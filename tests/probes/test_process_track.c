@@ -217,6 +217,22 @@ Test(track, named_while_it_lives)
 	expect_no_more();
 }
 
+/* The kernel takes the mark of a fork without exec away first, then closes what is to be closed,
+   and gives the new name last. */
+Test(track, in_the_midst_of_an_exec)
+{
+	begin();
+	fork_at(5, ALIVE, 100);
+	put(100, "shell", 'S', 0, 70);
+	cr_assert(settle(6) == 5 + HOLD);
+	expect_no_more();
+	put(100, "sleep", 'S', 0, 70);
+	exec_at(7, 100);
+	cr_assert(settle(8) == UINT64_MAX);
+	expect(SPAWNED, 100, "sleep", 5);
+	expect_no_more();
+}
+
 /* The exec is known, the name is not: it has gone, and its exit says the rest. */
 Test(track, exec_that_proc_does_not_show)
 {
@@ -397,6 +413,8 @@ Test(track, exec_by_another_thread)
 	fork_at(5, ALIVE, 100);
 	thread_at(6, 100, 101);
 	exit_at(7, 100, 100, "old", false);
+	settle(7);
+	expect_no_more();
 	exec_at(8, 100);
 	settle(9);
 	expect_no_more();

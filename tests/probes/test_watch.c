@@ -244,7 +244,7 @@ Test(watch, a_file_renamed_over)
 	rig_free(&w.rig);
 }
 
-/* Held open, the old inode lives on and says nothing: only looking finds out. */
+/* Held open, the old inode lives on. */
 Test(watch, an_open_file_renamed_over)
 {
 	struct watching w;
@@ -345,6 +345,31 @@ Test(watch, a_symlink_that_changes)
 	cr_assert(symlink("two", at("next")) == 0 && rename(at("next"), at("link")) == 0);
 	expect_rearmed(&w, 1);
 	expect_sight(&w, at("two/f"));
+	rig_free(&w.rig);
+}
+
+/* The link's own directory is watched, not that of the file behind it; held open, that one does not
+   say that it has gone. */
+Test(watch, an_open_file_renamed_over_behind_a_symlink)
+{
+	uint64_t begun;
+	struct watching w;
+	int held[5];
+
+	mkdir(at("far"), 0755);
+	touch(at("far/f"));
+	cr_assert(symlink("far/f", at("link")) == 0);
+	begin(&w, at("link"));
+	begun = rig_now();
+	for (uint64_t round = 1; round <= 5; round++) {
+		held[round - 1] = open(at("far/f"), O_RDONLY | O_CLOEXEC);
+		touch(at("far/new"));
+		cr_assert(rename(at("far/new"), at("far/f")) == 0);
+		expect_rearmed(&w, round);
+	}
+	cr_assert(rig_now() - begun < 2500000000, "a record told of each, no need to wait");
+	for (unsigned round = 0; round < 5; round++)
+		close(held[round]);
 	rig_free(&w.rig);
 }
 

@@ -64,7 +64,8 @@ struct cellos_probe_options {
 /* How it went. The strings are static, but for `why`. Both flags: part of it was had. */
 struct cellos_probe_status {
 	bool armed;
-	bool failed; /* could have been had, and was not: --on-probe-failure looks at this */
+	bool failed;    /* could have been had, and was not: --on-probe-failure looks at this */
+	bool fell_back; /* the choice was left to it, and the best was not to be had: `why` */
 	const char *exactness; /* "exact", "inferred", "sampled", "merged" (several changes may be
 				  one event), or "none" */
 	const char *surface;   /* "procfs", "inotify", "none" */
