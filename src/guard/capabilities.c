@@ -10,8 +10,10 @@
  * Threads: the child's one, before it execs.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/securebits.h>
+#include <sched.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -115,11 +117,46 @@ static int limit_scheduling(void)
 	return 0;
 }
 
+/* Whoever the kernel ends last for want of memory. 0 or -errno. */
+static int give_up_long_life(void)
+{
+	const char *const path = "/proc/self/oom_score_adj";
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char sign = '0';
+
+	if (fd < 0)
+		return -errno;
+	(void)!read(fd, &sign, 1);
+	close(fd);
+	/* With our capabilities still, so that it is also the least that it may have later. */
+	return sign == '-' ? guard_write_file(path, "0") : 0;
+}
+
+/* What an init takes for itself, against being starved by the workload, is not the workload's. */
+static int give_up_favours(void)
+{
+	const struct sched_param none = {0};
+	const int policy = sched_getscheduler(0) & ~SCHED_RESET_ON_FORK;
+
+	if (policy != SCHED_BATCH && policy != SCHED_IDLE &&
+	    sched_setscheduler(0, SCHED_OTHER, &none) < 0)
+		return -errno;
+	if (getpriority(PRIO_PROCESS, 0) < 0 && setpriority(PRIO_PROCESS, 0, 0) < 0)
+		return -errno;
+	return give_up_long_life();
+}
+
 int guard_drop_capabilities(const struct cellos_guard_options *options)
 {
 	const uint64_t kept = guard_kept_capabilities();
-	int status = limit_scheduling();
+	int status = give_up_favours();
 
+	if (status < 0)
+		status = guard_missing(options, status, "cannot give up what favours us: %s",
+				       strerror(-status));
+	if (status < 0)
+		return status;
+	status = limit_scheduling();
 	if (status == 0)
 		status = shrink_bounding_set(kept);
 	if (status == 0)

@@ -20,6 +20,30 @@
 
 #include "inside.h"
 
+static void set_flag(int context, const char *name)
+{
+	(void)syscall(SYS_fsconfig, context, FSCONFIG_SET_FLAG, name, NULL, 0);
+}
+
+/* Whoever mounts the hierarchy says anew how it is, for everybody: as it was, it shall stay, but
+   that a namespace's root is a border. */
+static void set_flags(int context)
+{
+	static const char *const names[] = {"favordynmods", "memory_localevents",
+					    "memory_recursiveprot", "memory_hugetlb_accounting",
+					    "pids_localevents"};
+	FILE *mounts = fopen("/proc/self/mounts", "re");
+	char line[1024];
+
+	set_flag(context, "nsdelegate");
+	while (mounts != NULL && fgets(line, sizeof(line), mounts) != NULL)
+		for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+			if (strstr(line, " cgroup2 ") != NULL && strstr(line, names[i]) != NULL)
+				set_flag(context, names[i]);
+	if (mounts != NULL)
+		fclose(mounts);
+}
+
 /* The hierarchy's root as this cgroup namespace sees it: a descriptor or -errno. */
 static int open_hierarchy(void)
 {
@@ -27,6 +51,7 @@ static int open_hierarchy(void)
 
 	if (context < 0)
 		return -errno;
+	set_flags(context);
 	fd = syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0
 		     ? -1
 		     : (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, 0);

@@ -86,6 +86,7 @@ static const char help[] =
 
 struct command_line {
 	struct cellos_guard_options guard;
+	const char *no_profile; /* the name that was asked for and that no profile has; or NULL */
 	bool prepare;
 	bool print;
 	enum guard_print how;
@@ -142,7 +143,8 @@ static int take_word(struct command_line *line, int option)
 	case OPT_PROFILE:
 		at = place(optarg, profiles);
 		line->guard.profile = at > 0 ? CELLOS_GUARD_COMPAT : CELLOS_GUARD_STRICT;
-		return at >= 0 ? 0 : bad("profile", optarg, "strict or compat");
+		line->no_profile = at < 0 ? optarg : NULL; /* --best-effort may come later */
+		return 0;
 	case OPT_WITHOUT:
 		at = place(optarg, walls);
 		line->guard.without |= at >= 0 ? 1u << at : 0;
@@ -260,6 +262,10 @@ int main(int argc, char **argv)
 		return EXIT_REFUSED;
 	if (parse(&line, argc, argv) < 0)
 		return EXIT_USAGE;
+	if (line.no_profile != NULL &&
+	    guard_missing(&line.guard, -EINVAL, "cannot use profile '%s': not strict or compat",
+			  line.no_profile) < 0)
+		return EXIT_REFUSED;
 	if (line.print)
 		return guard_print_profile(&line.guard, line.how, stdout) < 0 ? EXIT_FAILURE
 									      : EXIT_SUCCESS;

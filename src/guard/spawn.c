@@ -39,7 +39,7 @@ struct failure {
 };
 
 struct start {
-	const struct cellos_guard_options *options;
+	struct cellos_guard_options *options;
 	char *const *argv;
 	const int *stdio;
 	int told; /* write end of the pipe */
@@ -218,6 +218,29 @@ static pid_t clone_child(const struct cellos_guard_options *options, int cgroup)
 	return (pid_t)syscall(SYS_clone3, &arguments, sizeof(arguments));
 }
 
+/* Whoever stands between init and workload is not the workload's to name either. */
+static void protect_caller(struct cellos_guard_options *options)
+{
+	if (options->protect_up_to < (uint32_t)getpid())
+		options->protect_up_to = (uint32_t)getpid();
+}
+
+/* The kernel has no such namespaces, or gives none: what of them the filter can stand for, it does.
+   False: they are needed, or were not asked for the last time. */
+static bool go_on_without_namespaces(struct cellos_guard_options *options, int error)
+{
+	const bool have_none = error == -EINVAL || error == -ENOSPC || error == -EPERM;
+
+	if (!options->best_effort || !have_none || !is_wanted(options, CELLOS_GUARD_NAMESPACES))
+		return false;
+	(void)guard_missing(options, error, "cannot start in namespaces of its own: %s",
+			    strerror(-error));
+	options->without |= CELLOS_GUARD_NAMESPACES;
+	options->layout = CELLOS_GUARD_SHARED;
+	protect_caller(options);
+	return true;
+}
+
 /* 0 when the child runs the command. */
 static int listen_to_child(const struct start *start, int told)
 {
@@ -264,7 +287,9 @@ static int start_child(struct start *start, int cgroup, pid_t *pid)
 	if (pipe2(told, O_CLOEXEC) < 0)
 		return -errno;
 	start->told = told[1];
-	*pid = clone_child(start->options, cgroup);
+	do
+		*pid = clone_child(start->options, cgroup);
+	while (*pid < 0 && go_on_without_namespaces(start->options, -errno));
 	if (*pid == 0) {
 		close(told[0]);
 		be_child(start);
@@ -288,14 +313,13 @@ int cellos_guard_spawn(const struct cellos_guard_options *wanted, char *const ar
 {
 	struct cellos_guard_options own = *wanted;
 	const struct cellos_guard_options *options = &own;
-	struct start start = {.options = options, .argv = argv, .stdio = stdio};
+	struct start start = {.options = &own, .argv = argv, .stdio = stdio};
 	int cgroup, status = check_choices(options);
 
 	if (status == 0 && is_wanted(options, CELLOS_GUARD_HELPERS))
 		status = cellos_guard_check(options);
-	/* Whoever stands between init and workload is not the workload's to name either. */
-	if (own.layout == CELLOS_GUARD_SHARED && own.protect_up_to < (uint32_t)getpid())
-		own.protect_up_to = (uint32_t)getpid();
+	if (own.layout == CELLOS_GUARD_SHARED)
+		protect_caller(&own);
 	if (status == 0)
 		status = check_root(options);
 	if (status < 0)

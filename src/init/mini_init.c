@@ -380,6 +380,25 @@ static pid_t start_workload(struct plan *plan, pid_t agent)
 		     -1);
 }
 
+/* What the workload leaves behind in a namespace that it shares must not be there when nobody looks
+   any more: every group's but the agent's. */
+static void end_the_rest(void)
+{
+	DIR *groups = opendir(GROUPS);
+	struct dirent *entry;
+	char path[300];
+
+	while (groups != NULL && (entry = readdir(groups)) != NULL) {
+		if (entry->d_type != DT_DIR || entry->d_name[0] == '.' ||
+		    strcmp(entry->d_name, "agent") == 0)
+			continue;
+		snprintf(path, sizeof(path), GROUPS "/%s/cgroup.kill", entry->d_name);
+		write_text(path, "1");
+	}
+	if (groups != NULL)
+		closedir(groups);
+}
+
 /* Ends when the workload has, or the agent before it. */
 static int watch(pid_t agent, pid_t workload)
 {
@@ -399,6 +418,7 @@ static int watch(pid_t agent, pid_t workload)
 			break;
 		}
 	}
+	end_the_rest();
 	(void)kill(agent, SIGTERM);
 	alarm(DRAIN_SECONDS); /* SIGALRM ends the wait below; its handler does nothing */
 	while ((pid = wait(&status)) > 0 && pid != agent)
@@ -473,7 +493,7 @@ static int start_guest(struct plan *plan)
 	    mount_at("devtmpfs", "/dev", "devtmpfs", NULL) < 0 || read_plan(plan) < 0)
 		return NOT_STARTED;
 	(void)mount_at("devpts", "/dev/pts", "devpts", "ptmxmode=0666");
-	(void)mount_at("cgroup2", GROUPS, "cgroup2", NULL);
+	(void)mount_at("cgroup2", GROUPS, "cgroup2", "nsdelegate");
 	if (load_modules() < 0)
 		return NOT_STARTED;
 	raise_loopback();

@@ -305,7 +305,19 @@ class Agent(lib.Case):
         with open(f"/proc/{pid}/limits", encoding="utf-8") as file:
             core = [line.split() for line in file if line.startswith("Max core")][0]
         self.assertEqual(core[4:6], ["0", "0"])
+        with open("/proc/self/status", encoding="utf-8") as file:
+            own = [int(line.split()[1], 16) for line in file if line.startswith("CapEff:")][0]
+        if own >> 24 & 1:  # CAP_SYS_RESOURCE, without which nobody lives longer
+            with open(f"/proc/{pid}/oom_score_adj", encoding="utf-8") as file:
+                self.assertEqual(file.read(), "-1000\n")
+        self.assertGreater(int(threads[0]["VmLck"].split()[0]), 0)
         agent.stop()
+
+    def test_the_report_says_that_there_is_no_sandbox(self):
+        self.caged()[0].stop()
+        for option, word in (("--no-sandbox", "off"), ("--log-sandbox", "log")):
+            done = run("--probe-report", "--probes", "process", option)
+            self.assertEqual(json.loads(done.stdout)["sandbox"], word)
 
     def test_the_whole_queue_is_resident_before_there_are_events(self):
         # By the page tables; the kernel's own count lags behind.

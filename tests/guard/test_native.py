@@ -10,6 +10,7 @@ an overlay of this one, in a mount namespace that ends with the test: nothing th
 names the program.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -274,6 +275,17 @@ class Handed(Case):
         said = self.works("sh", "-c", "echo $$; ls -d /proc/[0-9]* | tr '\\n' ' '")
         self.assertRegex(said, r"^3\n/proc/1 /proc/3 (/proc/\d+ )+$")
 
+    def test_favours(self):
+        """What keeps its caller alive and running is not the command's: it would starve the agent by it."""
+        def be_favoured():
+            os.nice(-7)
+            with contextlib.suppress(PermissionError):  # not everywhere may root: a guest of tests/vm can
+                pathlib.Path("/proc/self/oom_score_adj").write_text("-900")
+        script = "nice; cd /proc/self; cat oom_score_adj; echo -1 2>/dev/null >oom_score_adj || echo refused"
+        for layout in ("hidden", "shared"):
+            said = self.works("sh", "-c", script, options=("--layout", layout), preexec_fn=be_favoured)
+            self.assertEqual(said, "0\n0\nrefused\n", layout)
+
     def test_sessions(self):
         """The reaper hands signals on: in the command's group, it would do so with the terminal's, too."""
         self.assertEqual(self.works("sh", "-c", "cut -d' ' -f5-6 /proc/1/stat /proc/$$/stat"), "1 1\n3 3\n")
@@ -310,12 +322,47 @@ class Refused(Case):
                        preexec_fn=lambda: (os.setgid(65534), os.setuid(65534)))
         self.check(done, "cannot make ")
 
+    def test_hierarchy_stays_delegated(self):
+        """Mounting it says anew how it is, for the whole machine."""
+        def flags():
+            return {word for line in pathlib.Path("/proc/mounts").read_text().splitlines()
+                    if line.split()[2] == "cgroup2" for word in line.split()[3].split(",")}
+        before = flags()
+        if not before or os.readlink("/proc/self/ns/cgroup") != "cgroup:[4026531835]":
+            self.skipTest("no cgroup2 of the machine's in sight")
+        self.assertEqual(guarded("true").returncode, 0)
+        self.assertEqual(flags(), before | {"nsdelegate"})
+
     def test_no_cgroup(self):
         done = refused("true", options=("--root", str(PLACE / "root"), "--cgroup", "cgroup.procs"))
         self.check(done, "cannot make cgroup cgroup.procs: ")
 
+    def test_no_such_profile(self):
+        self.check(refused("true", options=("--root", str(PLACE / "root"), "--profile", "lax")),
+                   "cannot use profile 'lax'")
+
+    def test_best_effort_with_no_such_profile(self):
+        """Then it is the stricter one, which has a filter more."""
+        filters = [guarded("sh", "-c", "grep Seccomp_filters /proc/self/status", options=("--profile", name))
+                   for name in ("strict", "lax", "compat")]
+        self.assertEqual(filters[1].stdout, filters[0].stdout)
+        self.assertNotEqual(filters[1].stdout, filters[2].stdout)
+        self.assertIn("cannot use profile 'lax'", filters[1].stderr)
+
     def test_no_such_command(self):
         self.check(refused("/no/such", options=("--root", str(PLACE / "root"))), "cannot run /no/such")
+
+    def test_no_namespaces(self):
+        done = refused("true", options=("--without", "mounts", "--without", "cgroup"), preexec_fn=forbid_namespaces)
+        self.check(done, "cannot start in namespaces")
+
+    def test_best_effort_without_namespaces(self):
+        """The caller's then, and the filter over the numbers in it."""
+        script = "echo ran; kill -CONT $PPID 2>&1 | grep -o 'not permitted'"
+        done = guarded("bash", "-c", script, options=("--without", "mounts"), rooted=False,
+                       preexec_fn=forbid_namespaces)
+        self.assertEqual((done.returncode, done.stdout), (0, "ran\nnot permitted\n"), done.stderr)
+        self.assertIn("cannot start in namespaces of its own", done.stderr)
 
     def test_no_filter(self):
         self.check(refused("true", options=("--root", str(PLACE / "root")), preexec_fn=forbid_filters),
@@ -337,7 +384,7 @@ class Refused(Case):
         self.assertEqual((devices, refused), (13, 2), done.stdout)
 
     def test_usage(self):
-        for options in (["--profile", "lax"], ["--layout", "open"], ["--without", "doors"], ["--pids", "0"],
+        for options in (["--layout", "open"], ["--without", "doors"], ["--pids", "0"],
                         ["--root", "relative"], ["--cgroup", "../x"], ["--no-such"], ["--memory", "1x"],
                         ["--print-profile=xml"]):
             done = subprocess.run([GUARD, *options, "--", "true"], capture_output=True, text=True, check=False)
@@ -345,6 +392,17 @@ class Refused(Case):
             self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
         done = subprocess.run([GUARD], capture_output=True, text=True, check=False)
         self.assertEqual(done.returncode, 2)
+
+
+def forbid_namespaces():
+    """As a kernel without them: a user namespace whose limit is none. (Its root is root of nothing else.)"""
+    CLONE_NEWUSER = 0x10000000
+    if libc.unshare(CLONE_NEWUSER) != 0:
+        raise OSError(ctypes.get_errno(), "no user namespace of its own here")
+    for path, text in (("/proc/self/uid_map", "0 0 1"), ("/proc/self/setgroups", "deny"),
+                       ("/proc/self/gid_map", "0 0 1"), ("/proc/sys/user/max_pid_namespaces", "0"),
+                       ("/proc/sys/user/max_ipc_namespaces", "0")):
+        pathlib.Path(path).write_text(text)
 
 
 def forbid_filters():
