@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: cellos-telemetry contributors
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""The connect probe's own tests on the oldest kernel that guests run (6.1), its BPF programs interpreted
+"""The connect probe's own tests on a guest kernel older than the ones machines run (6.1), its BPF programs interpreted
 and then compiled by the kernel, and with no cgroup file system mounted anywhere.
 
 CELLOS_TESTS names the folder with the tests' programs.
