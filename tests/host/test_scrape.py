@@ -481,10 +481,8 @@ def test_many_at_once_are_all_answered():
     first = [dial() for _ in range(8)]  # all places
     await_that(lambda: sockets_of(r, "m") == 1 + len(first), "they are accepted")
     stop(r)
-    for s in first:
-        s.sendall(b"GET /metrics HTTP/1.1\r\n" + HOST)
-    others = [dial() for _ in range(20)]
-    for s in others:
+    others = [dial() for _ in range(20)]  # first, so that they are seen first
+    for s in others + first:
         s.sendall(b"GET /metrics HTTP/1.1\r\n" + HOST)
     time.sleep(0.6)  # more than twice as long: nothing tells
     r.process.send_signal(signal.SIGCONT)
