@@ -63,8 +63,7 @@ class Place:
                 bufsize=0)  # what one reader has not taken is there for the next
 
     def said(self):
-        with open(self.errors) as f:
-            return f.read().splitlines()
+        return nats.words_of(self.errors).splitlines()
 
     def await_said(self, part, times=1):
         await_that(lambda: sum(part in line for line in self.said()) >= times,
@@ -125,7 +124,8 @@ class Place:
                 now = self.positions()
                 assert now != before, "%r acknowledged and published: %r" % (now, self.said())
                 before = now
-        assert self.feeder.returncode == 0, (self.feeder.returncode, self.said())
+        said = self.said()
+        assert self.feeder.returncode == 0, (self.feeder.returncode, said)
         return json.loads(out[-1])
 
     def check_said(self, *parts):

@@ -152,8 +152,7 @@ class World:
             self.receiver = None
 
     def said(self):
-        with open(os.path.join(self.folder, "errors")) as f:
-            return f.read()
+        return nats.words_of(os.path.join(self.folder, "errors"))
 
     def is_ahead(self):
         return sum(a.sent for a in self.agents) - self.in_stream > AHEAD
@@ -209,7 +208,8 @@ class World:
             assert self.receiver.poll() is None, "the receiver ended: " + self.said()
             time.sleep(0.05)
         self.receiver.send_signal(signal.SIGTERM)
-        assert self.receiver.wait(LIMIT) == 0, self.said()
+        code, said = self.receiver.wait(LIMIT), self.said()
+        assert code == 0, said
         self.receiver = None
 
     def listens(self):
