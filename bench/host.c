@@ -92,6 +92,7 @@ static void speed(const struct options *options, const char *format, enum rig_re
 	rig_start(&rig, options->receiver, 1, format, reader, 1);
 	fd = rig_connect(&rig, 0);
 	rig_send(fd, beat, rig_beat(beat, 1, 0));
+	rig_await_accepted(&rig, 1);
 	began = bench_now_ns();
 	do {
 		rig_send(fd, round.bytes, round.length);
@@ -157,6 +158,7 @@ static uint64_t resident_with(const struct options *options, unsigned cells)
 
 	rig_start(&rig, options->receiver, cells, "cloudevents", RIG_LINES, -1);
 	connect_all(&rig, fds);
+	rig_await_accepted(&rig, cells);
 	/* It is still reading: until nothing is added for a tenth of a second. */
 	while ((kib = rig_resident_kib(&rig)) != before) {
 		before = kib;
@@ -177,7 +179,7 @@ static void idle(const struct options *options)
 	row_count("cells", cells);
 	row_count("resident_kib_of_one", one);
 	row_count("resident_kib_of_all", all);
-	row_number("kib_per_cell", (double)(all - one) / (double)(cells - 1));
+	row_number("kib_per_cell", ((double)all - (double)one) / (double)(cells - 1));
 	row_end();
 }
 
@@ -212,6 +214,7 @@ static void scale(const struct options *options)
 
 	rig_start(&rig, options->receiver, cells, "raw", RIG_CHECK, -1);
 	connect_all(&rig, fds);
+	rig_await_accepted(&rig, cells);
 	began = bench_now_ns();
 	for (unsigned turn = 0; turn < turns; turn++) {
 		bench_sleep_until(began + turn * SECOND_NS / BATCHES_PER_SECOND);
@@ -237,7 +240,8 @@ static void scale(const struct options *options)
 
 /* ---- fairness -------------------------------------------------------------------------------- */
 
-/* Writes as fast as it is read until it is told to stop; then says how much that was. */
+/* Writes as fast as it is read until it is told to stop, and more than the others do in any case:
+ * who was not run meanwhile is no flood. Then says how much that was. */
 static volatile sig_atomic_t enough;
 
 static void on_enough(int signum)
@@ -246,7 +250,7 @@ static void on_enough(int signum)
 	enough = 1;
 }
 
-static _Noreturn void be_flood(const struct rig *rig, int result)
+static _Noreturn void be_flood(const struct rig *rig, int result, uint64_t others)
 {
 	static uint8_t batch[1000 * CELLOS_ENCODED_FRAME_MAX_BYTES];
 	size_t length = make_batch(batch, 1000, 0);
@@ -254,10 +258,9 @@ static _Noreturn void be_flood(const struct rig *rig, int result)
 	uint64_t sent = 0;
 	int fd;
 
-	signal(SIGTERM, on_enough);
 	fd = rig_connect(rig, 0);
 	rig_send(fd, beat, rig_beat(beat, 1, 0));
-	for (; !enough; sent += 1000)
+	for (; !enough || sent <= others; sent += 1000)
 		rig_send(fd, batch, length);
 	rig_send(fd, beat, rig_beat(beat, 0, sent));
 	close(fd);
@@ -277,15 +280,19 @@ static void fairness(const struct options *options)
 	pid_t flood;
 
 	rig_start(&rig, options->receiver, cells, "raw", RIG_CHECK, -1);
+	/* Before the child is there: it may be told to stop before it runs. */
+	signal(SIGTERM, on_enough);
 	/* The receiver's child it is not: who floods is a process of its own. */
 	if (pipe(result) != 0 || (flood = fork()) < 0)
 		bench_die("start the flood");
 	if (flood == 0)
-		be_flood(&rig, result[1]);
+		be_flood(&rig, result[1], (uint64_t)(cells - 1) * turns);
+	signal(SIGTERM, SIG_DFL);
 	for (unsigned i = 1; i < cells; i++) {
 		fds[i] = rig_connect(&rig, i);
 		rig_send(fds[i], frame, rig_beat(frame, 1, 0));
 	}
+	rig_await_accepted(&rig, cells);
 	began = bench_now_ns();
 	for (unsigned turn = 0; turn < turns; turn++) {
 		bench_sleep_until(began + turn * SECOND_NS / 50);

@@ -203,6 +203,31 @@ int rig_connect(const struct rig *rig, unsigned cell)
 	return fd;
 }
 
+/* One connection more than the guests': rig_start has knocked. */
+void rig_await_accepted(const struct rig *rig, unsigned guests)
+{
+	const uint64_t deadline = bench_now_ns() + LIMIT_NS;
+	char path[64], line[512];
+	unsigned accepted;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/words", rig->folder);
+	for (;;) {
+		file = fopen(path, "r");
+		accepted = 0;
+		while (file != NULL && fgets(line, sizeof(line), file) != NULL)
+			accepted += strstr(line, ": connection accepted\n") != NULL;
+		if (file != NULL)
+			fclose(file);
+		if (accepted >= guests + 1)
+			return;
+		if (bench_now_ns() > deadline)
+			bench_die("wait for %u connections: %u were accepted", guests + 1,
+				  accepted);
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	}
+}
+
 uint64_t rig_resident_kib(const struct rig *rig)
 {
 	char path[64], line[256];

@@ -50,6 +50,9 @@ void rig_start(struct rig *rig, const char *receiver, unsigned cells, const char
 	       enum rig_reader reader, int cpu);
 /* A connection to a cell, blocking. */
 int rig_connect(const struct rig *rig, unsigned cell);
+/* Until the receiver has taken that many guests' connections: one that still knocks at its end is
+ * no guest of it, and what it sent is not read. */
+void rig_await_accepted(const struct rig *rig, unsigned guests);
 /* Resident memory of the receiver, in KiB. */
 uint64_t rig_resident_kib(const struct rig *rig);
 /* Stops the receiver, which reads what has arrived, and the counter. */

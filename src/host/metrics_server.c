@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +34,8 @@
 #define ANSWER_MS 30000
 #define TAIL_MS 1000
 #define TICK_MS 250
-/* Who asks at once needs less, and is not sent away by others who come at the same time. */
+/* Who asks at once needs less, and is not sent away by others who come at the same time (nor by a
+ * loop that comes late to both: has_news). */
 #define GRACE_MS 250
 /* "00abcd\r\n" before a piece, "\r\n" behind it. */
 #define CHUNK_HEAD_BYTES 8u
@@ -118,14 +120,26 @@ static uint64_t age_of(const struct client *client)
 	return uv_now(client->server->loop) - client->since;
 }
 
+/*
+ * Has the client sent what nobody has read? Its time is over by our fault then: the loop comes
+ * late, and serves it in this very turn. Nobody stays for ever by it: what is read has a limit.
+ */
+static bool has_news(const struct client *client)
+{
+	struct pollfd look = {.fd = client->fd, .events = POLLIN};
+
+	return poll(&look, 1, 0) > 0;
+}
+
 static bool make_place(struct host_metrics_server *server)
 {
 	size_t at = 0;
 
 	if (server->count < MAX_CLIENTS)
 		return true;
-	while (at < server->count && (server->clients[at]->phase == PHASE_ANSWER ||
-				      age_of(server->clients[at]) < GRACE_MS))
+	while (at < server->count &&
+	       (server->clients[at]->phase == PHASE_ANSWER ||
+		age_of(server->clients[at]) < GRACE_MS || has_news(server->clients[at])))
 		at++;
 	if (at == server->count)
 		return false;
@@ -171,9 +185,13 @@ static void on_tick(uv_timer_t *timer)
 		[PHASE_REQUEST] = REQUEST_MS, [PHASE_ANSWER] = ANSWER_MS, [PHASE_TAIL] = TAIL_MS};
 	struct host_metrics_server *server = timer->data;
 
-	for (size_t at = server->count; at > 0; at--)
-		if (age_of(server->clients[at - 1]) >= limits[server->clients[at - 1]->phase])
-			drop_client(server->clients[at - 1]);
+	for (size_t at = server->count; at > 0; at--) {
+		struct client *client = server->clients[at - 1];
+
+		if (age_of(client) >= limits[client->phase] &&
+		    (client->phase == PHASE_ANSWER || !has_news(client)))
+			drop_client(client);
+	}
 	if (server->deaf)
 		uv_poll_start(&server->knocks, UV_READABLE, on_knock);
 	server->deaf = false;

@@ -35,16 +35,23 @@ def install(folder):
         skip("there is no npm")
     for name in FILES:
         shutil.copyfile(HERE / name, folder / name)
-    try:
-        ran = subprocess.run(
-            [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1",
-             "--fetch-timeout=20000"],
-            cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, timeout=150, check=False)
-    except subprocess.TimeoutExpired:
-        skip("npm ci did not end: the registry does not answer")
-    if ran.returncode != 0:
-        skip(f"npm ci failed: {ran.stdout.decode(errors='replace')[-300:]}")
+    # What another build has fetched is in npm's cache. A network that stumbles is asked again.
+    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline",
+               "--fetch-retries=4", "--fetch-retry-mintimeout=1000",
+               "--fetch-retry-maxtimeout=10000", "--fetch-timeout=30000"]
+    for _ in range(2):
+        try:
+            ran = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL,
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=200,
+                                 check=False)
+        except subprocess.TimeoutExpired:
+            why = "npm ci did not end: the registry does not answer"
+            continue
+        if ran.returncode == 0:
+            break
+        why = f"npm ci failed: {ran.stdout.decode(errors='replace')[-300:]}"
+    else:
+        skip(why)
     done.write_bytes(lock)
 
 

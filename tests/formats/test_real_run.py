@@ -60,7 +60,7 @@ class RealRun(lib.Case):
         return receiver, path, lines, wait_for
 
     def live(self, names, lines, form):
-        """A process of each name, seen to come before it goes."""
+        """A process of each name, seen to come before it goes, and to go."""
         libc = ctypes.CDLL(None, use_errno=True)
         held_read, held_write = os.pipe()
         pids = set()
@@ -73,13 +73,17 @@ class RealRun(lib.Case):
                 os._exit(0)
             pids.add(pid)
 
-        def all_came():
-            return pids <= {formats.declaration(form, line).get("guest_pid") for line in lines()}
-        lib.wait_until(all_came, f"{form}: the processes {pids}")
+        def all_said(source):
+            return pids <= {inside.get("guest_pid")
+                            for inside in (formats.declaration(form, line) for line in lines())
+                            if inside.get("probe_source") == source}
+        lib.wait_until(lambda: all_said("process.spawned"), f"{form}: the processes {pids}")
         os.close(held_read)
         os.close(held_write)
         for pid in pids:
             os.waitpid(pid, 0)
+        # An agent that is told to stop looks at nothing any more.
+        lib.wait_until(lambda: all_said("process.exited"), f"{form}: the ends of {pids}")
 
     def trouble(self, wait_for):
         """By hand, over a connection of our own."""

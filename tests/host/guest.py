@@ -18,6 +18,7 @@ import time
 
 RECEIVER = sys.argv[1]
 LIMIT = 30  # seconds; only ever waited for when something is broken
+PATIENT = 3600  # a silence window, in seconds, that no test is long enough for
 HEARTBEAT = "cell.observability.guest.telemetry.heartbeat"
 DROPPED = "cell.observability.guest.telemetry.dropped"
 
@@ -116,12 +117,14 @@ class Lines:
 
 
 class Receiver:
+    """Its guests may take their time: silence is for the tests that want it, for it adds lines."""
+
     started = []  # so that a check that fails leaves none behind
 
     def __init__(self, *options, stdout=subprocess.PIPE, listen="unix:s", path="s", before=()):
         """`listen` None: the options say it. `before`: a program that starts the receiver."""
         self.path = path
-        where = ["--listen", listen] if listen else []
+        where = ["--listen", listen, "--silence-window", str(PATIENT)] if listen else []
         self.process = subprocess.Popen(
             [*before, RECEIVER, *where, "--verbose", *options], stdout=stdout,
             stderr=subprocess.PIPE)
@@ -202,6 +205,17 @@ def listed():
     return {line["cell_id"]: line for line in lines}
 
 
+def in_a_child(work):
+    """Its process id; whatever becomes of the work, the child does no more than that."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return pid
+
+
 def expect_closed(s):
     try:
         assert s.recv(1) == b""
@@ -223,24 +237,45 @@ def expect_quiet(r):
     assert used <= 10, "it spins: %d ticks" % used
 
 
-def fill(s, quiet=1.0):
-    """Sends events until no byte is taken for `quiet` seconds: events begun, bytes unsent."""
+def state_of(pid):
+    """What the kernel calls it: R runs or wants to, S sleeps, T is stopped."""
+    with open("/proc/%d/stat" % pid, encoding="ascii", errors="replace") as f:
+        return f.read().rsplit(")", 1)[1].split()[0]
+
+
+def stop(r):
+    """Stopped, and not only told to be: from here on it reads nothing."""
+    r.process.send_signal(signal.SIGSTOP)
+    await_that(lambda: state_of(r.process.pid) == "T", "it is stopped")
+
+
+def fill(r, s):
+    """Sends events until the receiver takes no more: events begun, bytes unsent.
+
+    That is so when it was seen asleep, or stopped, and behind that look the socket is still full:
+    one that wanted what is in there would run, however slowly.
+    """
     s.setblocking(False)
-    pending, sent, made = b"", 0, 0
-    quiet_since = time.monotonic()
-    while time.monotonic() - quiet_since < quiet:
+    pending, sent, made, is_asleep = b"", 0, 0, False
+    deadline = time.monotonic() + LIMIT
+    while True:
         if not pending:
             pending = events(made, 200)
             made += 200
-        if not select.select([], [s], [], quiet / 5)[1]:
-            continue
         try:
             n = s.send(pending)
         except BlockingIOError:
+            if is_asleep:
+                break
+            is_asleep = state_of(r.process.pid) in "ST"
+            if not is_asleep:
+                assert time.monotonic() < deadline, "the receiver does not come to rest"
+                time.sleep(0.001)
             continue
+        is_asleep = False
         pending = pending[n:]
         sent += n
-        quiet_since = time.monotonic()
+        deadline = time.monotonic() + LIMIT
         assert sent < 64 << 20, "the receiver swallows everything"
     s.setblocking(True)
     return made, pending

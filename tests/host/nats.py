@@ -4,6 +4,8 @@
 one under test. Every wait has a limit."""
 import json
 import os
+import random
+import re
 import signal
 import socket
 import subprocess
@@ -11,12 +13,47 @@ import time
 
 LIMIT = 60
 SERVER = "/usr/sbin/nats-server"
+# For all that is started from here on; without a sanitizer it means nothing.
+os.environ["LSAN_OPTIONS"] = ":".join(filter(None, (
+    os.environ.get("LSAN_OPTIONS"), "print_suppressions=1", "suppressions=" + os.path.join(
+        os.path.dirname(os.path.abspath(__file__)), "leaks.supp"))))
+LEAKS = re.compile(r"^-+\nSuppressions used:\n +count +bytes +template\n"
+                   r" +\d+ +(\d+) libnats\n-+\n+", re.M)
+
+
+def words_of(path):
+    """What a program with the client library in it said, without what leaks.supp lets pass: a few
+    messages at its end, and not some for each that was sent."""
+    with open(path, encoding="utf-8") as f:
+        text = f.read()
+    leaks = [int(size) for size in LEAKS.findall(text)]
+    assert all(size <= 8192 for size in leaks), leaks
+    return LEAKS.sub("", text)
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """One that nobody has, and that no outgoing connection is given while its server is away: below
+    the range of those. Else a client that tries again and again may even reach itself."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as f:
+        first = int(f.read().split()[0])
+    dice = random.SystemRandom()
+    for _ in range(1000):
+        # With a machine that gives out all ports there is no such choice.
+        port = dice.randrange(10000, first) if first > 12000 else 0
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return s.getsockname()[1]
+    raise AssertionError("every port is taken")
+
+
+def stop(process):
+    """All of its threads are stopped, and not only told to be; or it has ended."""
+    process.send_signal(signal.SIGSTOP)
+    if process.returncode is None:
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
 
 class Client:
@@ -130,34 +167,54 @@ class Server:
     """Killed with -9 and started again at will; port and store stay."""
 
     def __init__(self, store, extra=""):
-        self.port = free_port()
         self.store = store
         self.config = os.path.join(store, "server.conf")
-        with open(self.config, "w") as f:
-            # The reader below is slower than a server on the same machine: it may be far behind.
-            f.write('listen: "127.0.0.1:%d"\njetstream { store_dir: "%s" }\n'
-                    'max_pending: 1073741824\nwrite_deadline: "120s"\n%s\n'
-                    % (self.port, store, extra))
         self.process = None
-        self.start()
+        for _ in range(5):
+            self.port = free_port()
+            with open(self.config, "w") as f:
+                # The reader below is slower than a server on the same machine: it may be far behind.
+                f.write('listen: "127.0.0.1:%d"\njetstream { store_dir: "%s" }\n'
+                        'max_pending: 1073741824\nwrite_deadline: "120s"\n%s\n'
+                        % (self.port, store, extra))
+            if self.starts():
+                return
+        raise AssertionError("nats-server ended: see its log")
 
     @property
     def url(self):
         return "nats://127.0.0.1:%d" % self.port
 
     def start(self):
+        assert self.starts(), "nats-server ended: see its log"
+
+    def starts(self):
+        """False when it ends at once: somebody else was given the port meanwhile."""
         self.log = open(os.path.join(self.store, "server.log"), "ab")
         self.process = subprocess.Popen([SERVER, "-c", self.config], stdout=self.log,
                                         stderr=self.log)
         deadline = time.monotonic() + LIMIT
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), LIMIT).close()
-                return
-            except ConnectionRefusedError:
-                assert self.process.poll() is None, "nats-server ended: see its log"
-                assert time.monotonic() < deadline, "nats-server does not listen"
-                time.sleep(0.02)
+        while not self.listens():
+            if self.process.poll() is not None:
+                self.process = None
+                self.log.close()
+                return False
+            assert time.monotonic() < deadline, "nats-server does not listen"
+            time.sleep(0.02)
+        return True
+
+    def listens(self):
+        """Looked up: a connection that is tried could reach somebody else, or be refused."""
+        here = "0100007F:%04X" % self.port
+        with open("/proc/net/tcp", encoding="ascii") as f:
+            return any(line.split()[1] == here and line.split()[3] == "0A" for line in f)
+
+    def stop(self):
+        """A kill ends this as well."""
+        stop(self.process)
+
+    def go_on(self):
+        self.process.send_signal(signal.SIGCONT)
 
     def kill(self, how=signal.SIGKILL):
         if self.process is not None:

