@@ -74,7 +74,7 @@ def boot_loopback(kernel, layout, percent, disk):
     machine.machine = disk_options(disk)
     machine.memory = 1024
     machine.processors = 1  # with two the emulator loses a timer now and then
-    return machine.boot(600, SIGN)
+    return machine.boot(1200, SIGN)
 
 
 # The emulated processor has AMD's virtualization, and KVM in the outer guest uses it: the inner guest is then not
@@ -144,7 +144,7 @@ def boot_nested(kernel, layout, percent, disk):
                    "console=ttyS0 panic=-1 quiet tsc=reliable no_timer_check", "-nographic", "-no-reboot",
                    "-net", "none", *disk_options(disk)]
         for _ in range(3):
-            ended = guest.watch(command, 900, SIGN)
+            ended = guest.watch(command, 1800, SIGN)
             if SIGN in ended.text:
                 return ended
             print(f"  a guest hung before it ran anything: {ended.text[-300:]!r}", flush=True)
