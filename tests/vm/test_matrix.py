@@ -144,7 +144,7 @@ def boot_nested(kernel, layout, percent, disk):
                    "console=ttyS0 panic=-1 quiet tsc=reliable no_timer_check", "-nographic", "-no-reboot",
                    "-net", "none", *disk_options(disk)]
         for _ in range(3):
-            ended = guest.watch(command, 1800, SIGN)
+            ended = vm.watch(command, 1800, SIGN)
             if SIGN in ended.text:
                 return ended
             print(f"  a guest hung before it ran anything: {ended.text[-300:]!r}", flush=True)
