@@ -190,9 +190,8 @@ class Audit(unittest.TestCase):
         print(f"stalled: {storm}, {part.stats['lanes']['cap']}")
         self.assertGreater(part.stats["lanes"]["cap"]["k"], 0)
         self.assertEqual(part.happened(), 10000)
+        # By the kernel's count. Not by the clock: an emulated processor may stand still for longer than audit waits.
         self.assertEqual(part.stats["probes"]["capability"]["waited"], 0)
-        # Audit would make it wait 60 s, and count it; an emulated processor may be away for a while.
-        self.assertLess(storm["longest_us"], 50e6)
 
     def test_what_audit_has_not_handed_on_at_the_end_is_told_or_counted(self):
         part = self.parts["late"]
