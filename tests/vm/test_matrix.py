@@ -409,6 +409,7 @@ class Checks:
         exits = [event for event in self.account.by_source["process.exited"]
                  if event["guest_pid"] == int(pid) and event["guest_comm"] == "living"]
         assert len(exits) == 1 and exits[0]["guest_monotonic_ns"] >= int(ended), (exits, ended)
+        assert self.account.stats, "no stats line on the console"
         assert self.account.stats["probes"]["process"]["forged"] == int(count), self.account.stats["probes"]
 
     def check_a_foreign_ignore_is_undone(self):
