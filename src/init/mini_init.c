@@ -52,8 +52,9 @@
 #define WORKLOAD_ROOT "/mnt"
 #define GROUPS "/sys/fs/cgroup"
 #define AGENT_MEMORY "4194304" /* twice what it has */
-/* The agent gets this long to drain when the workload has ended. */
-#define DRAIN_SECONDS 4
+/* The agent gets this long to end when the workload has: a probe takes three at most to read what
+   the kernel still has, the sender two for a host that does not read, the stats line one. */
+#define DRAIN_SECONDS 8
 
 struct plan {
 	struct init_words workload, agent, guard, first;

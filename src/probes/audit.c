@@ -246,6 +246,7 @@ static bool audit_see(void *state, struct cellos_probe_env *env)
 		cellos_probe_stat_set(env, STAT_WAITED, status.backlog_wait_time_actual);
 	lost = (uint32_t)(status.lost - audit->lost) + netlink_lost(&audit->records);
 	audit->lost = status.lost;
+	audit->backlog = status.backlog;
 	cellos_lane_count(env->lane, CELLOS_DROP_KERNEL, lost);
 	/* Until the queue is empty; only then does the kernel fill it again after it was full. */
 	for (unsigned reads = 0; reads < MAX_READS; reads++) {

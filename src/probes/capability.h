@@ -93,6 +93,7 @@ struct capability_audit {
 	   its daemon; what that one is sent it drops unread. */
 	struct netlink_socket records, control;
 	uint32_t sequence, lost; /* of the last question; as the kernel counted then: it wraps */
+	uint32_t backlog;        /* what the kernel had to send then */
 	struct audit_fold fold;
 };
 

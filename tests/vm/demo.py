@@ -31,16 +31,17 @@ import guest  # noqa: E402
 import vm  # noqa: E402
 
 RECEIVER = build / "src/host/cellos-telemetry-host"
-TIMEOUT = 150
-TRIES = 2  # now and then the emulator loses an interrupt, and a guest hangs at its start
+TIMEOUT = 300
+TRIES = 3  # now and then the emulator loses an interrupt, and a guest hangs at its start
 
 # Init runs the first one to its end; what it leaves behind is the host. Init's last word is the exit code, to
-# port 9000; the machine goes off when that connection is closed: not before the receiver has written all.
+# port 9000; the machine goes off when that connection is closed: not before the receiver has written all, however
+# long that takes. (-t: how long socat waits for /last when init has said all that it has to say.)
 HOST = b"""#!/bin/busybox sh
 b=/bin/busybox
 { /receiver --listen vsock:9001 --exit-on-close --cell-id guest --run-id demo | $b cat >/dev/ttyS1
   : >/written; } &
-/bin/socat -t 20 VSOCK-LISTEN:9000 EXEC:/last &
+/bin/socat -t 250 VSOCK-LISTEN:9000 EXEC:/last &
 """
 LAST = b"""#!/bin/busybox sh
 b=/bin/busybox
@@ -78,7 +79,8 @@ EXIT_CODE = 7
 def machine(folder):
     one = guest.Guest(["/bin/sh", "/workload.sh"])
     one.first = ["/bin/busybox", "sh", "/host"]
-    one.agent = ["--channel", "vsock:1:9001", "--watch", "/mnt/etc/passwd"]
+    one.agent = ["--channel", "vsock:1:9001", "--watch", "/mnt/etc/passwd", "--drain-timeout", "60000"]
+    one.processors = 1  # with two the emulator loses a timer now and then
     one.guard = ["--pids", "100", "--memory", str(64 << 20)]
     busybox = shutil.which("busybox")
     one.files = {"bin/busybox": busybox, "host": HOST, "last": LAST}

@@ -15,11 +15,8 @@ import json
 import os
 import pathlib
 import re
-import selectors
 import shutil
-import subprocess
 import tempfile
-import time
 
 import vm
 
@@ -30,7 +27,7 @@ MODULES = ("vsock", "vmw_vsock_virtio_transport_common", "vsock_loopback", "virt
 FOLDERS = ("proc", "sys", "dev", "mnt", "tmp", "workload/proc", "workload/sys", "workload/dev", "workload/tmp",
            "workload/root", "workload/bin", "workload/sbin")
 FRAGMENT = pathlib.Path(__file__).resolve().parent / "stock.fragment"
-SIGN_SECONDS = 60  # to the first word of ours
+OURS = re.compile(r"cellos-(mini-init|guard|telemetry)")
 
 
 def stock_options():
@@ -119,7 +116,8 @@ class Guest:
 
     def boot(self, timeout=120, sign=None):
         """Boots and waits for the machine's end. Now and then the emulator loses an interrupt, and a guest hangs
-        before it ran anything of ours: where the text `sign` has not come in time it is started again, twice.
+        before it ran anything of ours, or its kernel gives up: where the text `sign` has not come in time it is
+        started again, twice. Not so when the guest ended and one of ours had said why.
         """
         if not shutil.which(vm.QEMU):
             vm.skip(f"no {vm.QEMU} here (package qemu-system-x86)")
@@ -134,42 +132,9 @@ class Guest:
                        str(initrd), "-append", self.command_line(), "-nographic", "-no-reboot", "-net",
                        "none", *self.machine]
             for _ in range(3):
-                ended = watch(command, timeout, sign)
-                if not ended.late or sign is None or sign in ended.text:
+                ended = vm.watch(command, timeout, sign)
+                if sign is None or sign in ended.text or not ended.late and OURS.search(ended.text):
                     return ended
-                print(f"  a guest hung before it ran anything: {ended.text[-300:]!r}", flush=True)
+                print(f"  a guest {'hung' if ended.late else 'ended'} before it ran anything: "
+                      f"{ended.text[-300:]!r}", flush=True)
         return ended
-
-
-def watch(command, timeout, sign=None):
-    """Runs a machine to its end, or ends it: after `timeout` seconds, or when `sign` does not come."""
-    begin = time.monotonic()
-    output = bytearray()
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT) as machine, selectors.DefaultSelector() as ready:
-        ready.register(machine.stdout, selectors.EVENT_READ)
-        while True:
-            started = sign is None or sign.encode() in output
-            left = begin + (timeout if started else min(timeout, SIGN_SECONDS)) - time.monotonic()
-            late = left <= 0 or not ready.select(left)
-            piece = b"" if late else machine.stdout.read1(65536)
-            if not piece:
-                break
-            output += piece
-        if late:
-            machine.kill()
-    return Ended(output.decode(errors="replace").replace("\r", ""), time.monotonic() - begin, late)
-
-
-class Ended:
-    """The console's text; the exit code that init told, None when it told none; seconds; was it ended?"""
-
-    def __init__(self, text, seconds, late):
-        self.text = text
-        self.seconds = seconds
-        self.late = late
-        code = re.search(r"cellos-mini-init: exit code (\d+)$", text, re.M)
-        self.code = int(code[1]) if code else None
-
-    def tail(self):
-        return f"{'ended after' if self.late else 'took'} {self.seconds:.0f} s:\n{self.text[-4000:]}"

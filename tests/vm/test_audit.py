@@ -8,6 +8,7 @@ CELLOS_AGENT and CELLOS_REFUSED (tests/support/refused.c) name the programs that
 """
 
 import base64
+import collections
 import json
 import os
 import pathlib
@@ -29,7 +30,7 @@ start() {
     mkfifo /tmp/ready /tmp/channel
     cat /tmp/channel >/tmp/out & reader=$!
     cellos-telemetry --channel fd:3 --probes capability --capability audit --ready-fd 4 --stats-fd 5 \
-        --queue-depth 65536 --on-probe-failure fail 3>/tmp/channel 4>/tmp/ready 5>/tmp/stats & agent=$!
+        --queue-depth 65536 --on-probe-failure fail --drain-timeout 60000 3>/tmp/channel 4>/tmp/ready 5>/tmp/stats & agent=$!
     read nothing </tmp/ready
 }
 finish() {
@@ -80,7 +81,24 @@ kill -CONT $agent
 finish
 part console
 echo "records on the console: $(dmesg | grep -c 'type=1300')"
+
+# What audit's own thread has not handed on yet when the agent is told to end: it gets a processor last of all, and
+# only a while later when its turn comes.
+part late
+start
+kauditd=$(pidof kauditd)
+renice -n 19 -p $kauditd >/dev/null
+for hog in 1 2 3; do sh -c 'while :; do :; done' & hogs="$hogs $!"; done
+refused storm 700
+kill -TERM $agent
+sleep 0.3
+kill -KILL $hogs
+renice -n 0 -p $kauditd >/dev/null
+finish
 """
+
+# Of those that `refused each` starts, in their order.
+NAMES = ("r-mount", "r-kill", "r-bind", "r-setuid", "r-chroot", 'r "host"', "r-nice", "r-seccomp", "r-chown")
 
 
 def parts(text):
@@ -115,7 +133,7 @@ class Audit(unittest.TestCase):
     def setUpClass(cls):
         programs = {"bin/cellos-telemetry": os.environ["CELLOS_AGENT"],
                     "bin/refused": os.environ["CELLOS_REFUSED"]}
-        text = vm.run(SCRIPT, programs, timeout=float(os.environ.get("CELLOS_VM_TIMEOUT", "240")))
+        text = vm.run(SCRIPT, programs, timeout=float(os.environ.get("CELLOS_VM_TIMEOUT", "480")), processors=1)
         cls.parts = {name: Part(piece) for name, piece in parts(text).items()}
 
     def report(self, part):
@@ -134,9 +152,7 @@ class Audit(unittest.TestCase):
         self.assertIn("initial PID namespace", report["why"])
 
     def check_each(self, part):
-        names = ["r-mount", "r-kill", "r-bind", "r-setuid", "r-chroot", 'r "host"', "r-nice",
-                 "r-seccomp", "r-chown"]
-        wanted = dict(zip(part.said["each"]["each"], names))
+        wanted = dict(zip(part.said["each"]["each"], NAMES))
         got = {f["guest_pid"]: f["guest_comm"] for f in part.denied if f["guest_pid"] in wanted}
         self.assertEqual(got, wanted)
 
@@ -145,19 +161,23 @@ class Audit(unittest.TestCase):
         self.check_each(part)
         self.assertEqual(len(part.denied), 9)
         self.assertEqual(part.happened(), 9)
-        stamps = [f["guest_monotonic_ns"] for f in part.denied]
+        # In their order, and by the agent's own clock: between its first word and its last.
+        stamps = [f["guest_monotonic_ns"] for f in (part.frames[0], *part.denied, part.frames[-1])]
         self.assertEqual(stamps, sorted(stamps))
-        self.assertLess(stamps[-1] - stamps[0], 20e9)
 
     def test_an_agent_that_comes_after_another_finds_its_audit(self):
         part = self.parts["again"]
         self.check_each(part)
         self.assertEqual(part.happened(), 9 + 1200 + 2000)
         lane = part.stats["lanes"]["cap"]
-        # Nine, four of each of the three hundred, and one a second of the storm.
-        self.assertEqual(lane["k"], 0)
-        self.assertEqual(sum(f["guest_comm"] == "spread" for f in part.denied), 1200)
-        self.assertGreaterEqual(lane["s"], 2000 - 60)
+        # Nine, four of each of the three hundred, and one a second of the storm. A reader that has not got its
+        # processor for a moment may miss some, which are counted; nothing else is missing.
+        names = collections.Counter(f["guest_comm"] for f in part.denied)
+        storm = part.said["storm"]
+        self.assertEqual(lane["produced"], len(part.denied))
+        self.assertEqual(set(names), {"spread", "storm"} | set(NAMES))
+        self.assertLessEqual(names["storm"], storm["took_us"] / 1e6 + 2)
+        self.assertEqual((1200 - names["spread"]) + (2000 - names["storm"] - lane["s"]), lane["k"])
 
     def test_a_program_far_down_is_not_overlooked(self):
         part = self.parts["deep"]
@@ -170,9 +190,13 @@ class Audit(unittest.TestCase):
         print(f"stalled: {storm}, {part.stats['lanes']['cap']}")
         self.assertGreater(part.stats["lanes"]["cap"]["k"], 0)
         self.assertEqual(part.happened(), 10000)
+        # By the kernel's count. Not by the clock: an emulated processor may stand still for longer than audit waits.
         self.assertEqual(part.stats["probes"]["capability"]["waited"], 0)
-        # Audit would make it wait 60 s; an emulated processor may be away for a while.
-        self.assertLess(storm["longest_us"], 2e6)
+
+    def test_what_audit_has_not_handed_on_at_the_end_is_told_or_counted(self):
+        part = self.parts["late"]
+        print(f"late: {part.said['storm']}, {part.stats['lanes']['cap']}")
+        self.assertEqual(part.happened(), 700)
 
     def test_no_record_goes_to_the_console(self):
         self.assertIn("records on the console: 0", self.parts["console"].text)

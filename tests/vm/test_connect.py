@@ -28,14 +28,15 @@ echo "VM-CGROUPS $(grep -c cgroup /proc/mounts)"
 for jit in 0 1; do
     echo $jit >/proc/sys/net/core/bpf_jit_enable
     echo "VM-JIT $(cat /proc/sys/net/core/bpf_jit_enable)"
-""" + "".join(f'    {name} --jobs 1 --timeout 240 {filters} 2>&1\n    echo "VM-ENDED {name} $?"\n'
+""" + "".join(f'    {name} --jobs 1 --timeout 600 {filters} 2>&1\n    echo "VM-ENDED {name} $?"\n'
               for name, filters in RUNS.items()) + "done\n"
 
 
 class Connect(unittest.TestCase):
     def test_interpreted_and_compiled(self):
         folder = os.environ["CELLOS_TESTS"]
-        text = vm.run(SCRIPT, {f"bin/{name}": os.path.join(folder, name) for name in RUNS}, 580)
+        text = vm.run(SCRIPT, {f"bin/{name}": os.path.join(folder, name) for name in RUNS}, 1400,
+                      processors=1)
         self.assertIn("VM-CGROUPS 0", text)
         parts = re.split(r"VM-JIT (\d)\n", text)[1:]
         self.assertEqual(parts[::2], ["0", "1"], text[-4000:])

@@ -53,7 +53,7 @@ def inner_guest(kernel, layout, percent, cid):
     surfaces = ["--capability", "audit"] if layout == "hidden" else ["--probes", "process,watch,connect"]
     machine.agent = ["--channel", f"vsock:{cid}:5000", "--watch", "/mnt/watched", "--watch-surface", "fanotify",
                      "--queue-depth", "8192", "--heartbeat-interval", "500", "--stats-fd", "2",
-                     "--on-probe-failure", "fail", *surfaces]
+                     "--on-probe-failure", "fail", "--drain-timeout", "60000", *surfaces]
     return machine
 
 
@@ -74,7 +74,7 @@ def boot_loopback(kernel, layout, percent, disk):
     machine.machine = disk_options(disk)
     machine.memory = 1024
     machine.processors = 1  # with two the emulator loses a timer now and then
-    return machine.boot(600, SIGN)
+    return machine.boot(1200, SIGN)
 
 
 # The emulated processor has AMD's virtualization, and KVM in the outer guest uses it: the inner guest is then not
@@ -144,7 +144,7 @@ def boot_nested(kernel, layout, percent, disk):
                    "console=ttyS0 panic=-1 quiet tsc=reliable no_timer_check", "-nographic", "-no-reboot",
                    "-net", "none", *disk_options(disk)]
         for _ in range(3):
-            ended = guest.watch(command, 900, SIGN)
+            ended = vm.watch(command, 1800, SIGN)
             if SIGN in ended.text:
                 return ended
             print(f"  a guest hung before it ran anything: {ended.text[-300:]!r}", flush=True)
@@ -165,7 +165,12 @@ class Account:
             written = file.read(int(head[2])).decode()
         self.written = written
         self.book = [line.split(" ") for line in book.splitlines()]
-        lines = [json.loads(line) for line in written.splitlines()]
+        lines, self.cut = [], []
+        for line in written.splitlines():
+            try:
+                lines.append(json.loads(line))
+            except ValueError:
+                self.cut.append(line)
         self.events = [line for line in lines if "report" not in line]
         self.reports = collections.defaultdict(list)
         for line in lines:
@@ -176,7 +181,10 @@ class Account:
             self.by_source[event["probe_source"]].append(event)
         stats = [line[line.index('{"incarnation"'):] for line in ended.text.splitlines()
                  if '{"incarnation"' in line]
-        self.stats = json.loads(stats[-1]) if stats else None
+        try:
+            self.stats = json.loads(stats[-1]) if stats else None
+        except ValueError:
+            self.stats = None
         self.dropped = {(one["lane"], one["reason"]): one["count"] for one in self.reports["dropped"]}
 
     def notes(self, what):
@@ -231,8 +239,13 @@ class Checks:
         begin, pid, _, _ = self.account.notes("begin")[0]
         agents = [number for number, _ in self.account.notes("agent")]
         if self.hidden:
+            # Its own number there it cannot know; but of its name nobody ends later. (The name that it begins
+            # with may be the guard's: it has none of its own until it has got its processor for an exec.)
+            ends = [event for event in self.account.by_source["process.exited"] if event["guest_comm"] == "load"]
+            assert ends, "the workload's end was not told"
+            number = max(ends, key=lambda event: event["guest_monotonic_ns"])["guest_pid"]
             first = [event for event in self.account.by_source["process.spawned"]
-                     if event["guest_comm"] == "load" and event["guest_monotonic_ns"] <= int(begin)]
+                     if event["guest_pid"] == number and event["guest_monotonic_ns"] <= int(begin)]
         else:
             first = [event for event in self.account.by_source["process.spawned"]
                      if event["guest_pid"] == int(pid)]
@@ -328,6 +341,8 @@ class Checks:
         print(f"    sent {sent} = written {written} + in flight {flight} + in host {host}; "
               f"dropped {self.account.dropped}")
         assert written + flight <= sent <= written + flight + host, "the ledger does not add up"
+        # The receiver that was killed may have been in the midst of a write: that line counts as lost in it.
+        assert len(self.account.cut) <= 1, f"lines that are none: {self.account.cut[:5]}"
         for bad in ("bad_frame", "bad_report"):
             assert not self.account.reports[bad], self.account.reports[bad]
         numbers = collections.Counter((event["incarnation"], event["seq"]) for event in self.account.events)
@@ -367,7 +382,8 @@ class Checks:
 
     def check_a_stopped_receiver_slows_nobody(self):
         """What is claimed, not above the null's quartiles, is a time, and printed; what fails is a workload that
-        waits for the host. (It may well be faster: a host that stands still takes no processor from it.)
+        waits for the host. (It may well be faster: a host that stands still takes no processor from it. A busy
+        machine may make just these ten seconds slower by far; who waits for the host takes all of them for one.)
         """
         slices = collections.defaultdict(list)
         for name, median, _ in self.account.notes("slice"):
@@ -381,8 +397,10 @@ class Checks:
               f"{statistics.median(before + after) / 1e6:.2f} ms reading")
         stopped = self.account.moment("cont") - self.account.moment("stop")
         assert stopped >= STALL_SECONDS, f"stopped for {stopped:.1f} s only"
-        assert self.account.dropped.get(("net", "q"), 0) > 0, f"nothing was dropped: {self.account.dropped}"
-        assert ratio <= max(high, 1.5), f"{ratio:.3f}, null {low:.3f}..{high:.3f}"
+        # By the lane that was full, or before it, when the probe had not the time to read.
+        assert sum(self.account.dropped.get(("net", reason), 0) for reason in "qk") > 0, \
+            f"nothing was dropped: {self.account.dropped}"
+        assert ratio <= max(high, 8), f"{ratio:.3f}, null {low:.3f}..{high:.3f}"
 
     def check_forged_netlink_is_not_believed(self):
         if not self.hidden:
@@ -391,15 +409,18 @@ class Checks:
         exits = [event for event in self.account.by_source["process.exited"]
                  if event["guest_pid"] == int(pid) and event["guest_comm"] == "living"]
         assert len(exits) == 1 and exits[0]["guest_monotonic_ns"] >= int(ended), (exits, ended)
+        assert self.account.stats, "no stats line on the console"
         assert self.account.stats["probes"]["process"]["forged"] == int(count), self.account.stats["probes"]
 
     def check_a_foreign_ignore_is_undone(self):
-        """What comes later arrives (the last storm); that it had an effect shows in what came at once."""
+        """What comes later arrives (the aide waits for it, and the last storm); that it had an effect shows in what
+        came at once, and the agent says so."""
         if not self.hidden:
             return
         count, _ = self.account.notes("deafened")[0]
         heard = [event for event in self.account.by_source["process.exited"] if event["guest_comm"] == "unheard"]
         assert len(heard) < int(count), "nobody was deaf"
+        assert self.account.dropped.get(("proc", "o"), 0) > 0, f"nobody said so: {self.account.dropped}"
 
 
 def boot(path, kernel, layout, percent, disk):

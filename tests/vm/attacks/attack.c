@@ -26,6 +26,7 @@
 
 #define PATIENCE_SECONDS 60
 /* What an attack's process ends with: an errno, or one of these. */
+#define CODE_FATAL 252
 #define CODE_ABSENT 253
 #define CODE_SENT 254
 
@@ -141,7 +142,10 @@ static int run_one(const char *name)
 	if (numbers != NULL)
 		(void)sscanf(numbers, "%d %d", &agent, &agent_thread);
 	result = attack->run();
-	return result == ABSENT ? CODE_ABSENT : result == SENT ? CODE_SENT : result;
+	return result == ABSENT  ? CODE_ABSENT
+	       : result == SENT  ? CODE_SENT
+	       : result == FATAL ? CODE_FATAL
+				 : result;
 }
 
 static int list(void)
@@ -172,12 +176,11 @@ static void tell_result(const char *name, int status)
 	if (WIFSIGNALED(status)) {
 		snprintf(number, sizeof(number), "SIG%s", sigabbrev_np(WTERMSIG(status)));
 		tell("RESULT", name, "ended", number);
-	} else if (code == WORKED || code == CODE_ABSENT || code == CODE_SENT) {
+	} else if (code == WORKED || code >= CODE_FATAL) {
 		tell("RESULT", name,
-		     code == WORKED      ? "worked"
-		     : code == ABSENT    ? "absent"
-		     : code == CODE_SENT ? "sent"
-					 : "absent",
+		     code == WORKED        ? "worked"
+		     : code == CODE_ABSENT ? "absent"
+					   : "sent",
 		     "");
 	} else {
 		const char *why = strerrorname_np(code);
@@ -205,14 +208,21 @@ static int try_one(const char *name)
 		tell_result(name, status);
 	while (waitpid(-1, NULL, WNOHANG) > 0)
 		;
-	return WIFEXITED(status) && WEXITSTATUS(status) == CODE_SENT ? SENT : WORKED;
+	if (!WIFEXITED(status))
+		return WORKED;
+	return WEXITSTATUS(status) == CODE_SENT    ? SENT
+	       : WEXITSTATUS(status) == CODE_FATAL ? FATAL
+						   : WORKED;
 }
 
 /* Whether the agent still sends is the watcher's to say; its numbers are for the next attack. */
 static int ask(int question, int answer, const char *name, int result)
 {
 	char line[80];
-	int length = snprintf(line, sizeof(line), "%s%s\n", name, result == SENT ? "!" : "");
+	int length = snprintf(line, sizeof(line), "%s%s\n", name,
+			      result == FATAL  ? "!!"
+			      : result == SENT ? "!"
+					       : "");
 	ssize_t got;
 
 	if (write(question, line, (size_t)length) != length)

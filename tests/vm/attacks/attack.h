@@ -18,7 +18,8 @@
 enum {
 	WORKED = 0,
 	ABSENT = -1, /* this kernel or machine does not have what it needs */
-	SENT = -2    /* done; only the agent's state can tell whether it had an effect */
+	SENT = -2,   /* done; only the agent's state can tell whether it had an effect */
+	FATAL = -3   /* the same, and the effect would be its end, which may take it a while */
 };
 
 /*

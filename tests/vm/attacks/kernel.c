@@ -495,7 +495,7 @@ static int do_group_kill(void)
 {
 	int result = attack_write(GROUPS "/agent/cgroup.kill", "1");
 
-	return result == WORKED ? SENT : result;
+	return result == WORKED ? FATAL : result;
 }
 
 /* ---- init's and the agent's files --------------------------------------------------------------

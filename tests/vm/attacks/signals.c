@@ -226,24 +226,24 @@ static int do_reboot(void)
 {
 	int result = attack_child(restart);
 
-	return result == WORKED ? SENT : result;
+	return result == WORKED ? FATAL : result;
 }
 
 static int do_kill_everybody(void)
 {
-	return kill(-1, SIGTERM) < 0 ? errno : SENT;
+	return kill(-1, SIGTERM) < 0 ? errno : FATAL;
 }
 
 static int do_setown_sigkill(void)
 {
 	int result = raise_by(own_setown, F_SETSIG, SIGKILL);
 
-	return result == WORKED ? SENT : result;
+	return result == WORKED ? FATAL : result;
 }
 
 static int do_kill_9(void)
 {
-	return kill(agent, SIGKILL) < 0 ? errno : SENT;
+	return kill(agent, SIGKILL) < 0 ? errno : FATAL;
 }
 
 const struct attack attacks_signals[] = {

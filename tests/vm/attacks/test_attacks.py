@@ -34,6 +34,7 @@ WALLS = {"N": "namespaces", "C": "capabilities", "M": "mounts", "S": "seccomp", 
 LAYOUTS = ("hidden", "shared")
 LIMITS = ["--pids", "200", "--memory", str(128 << 20), "--cpu-percent", "100"]
 AGENT_DIED = 124  # what init tells then
+GUEST_SECONDS = 240  # beside those for the attacks: one that is never woken takes a minute by itself
 AGENT = ["--heartbeat-interval", "100"]
 
 Row = collections.namedtuple("Row", "name hidden shared what group")
@@ -77,21 +78,42 @@ def hurt(before, after):
     return "a forged connection" if before["second"] != after["second"] else ""
 
 
-def read_console(text):
-    """The outcomes by name, and the attack after which nothing came any more (None: there is none)."""
-    outcomes, trying, met, before = {}, None, None, None
+def read_console(text, names):
+    """The outcomes by name, and the attack after which nothing came any more (None: there is none).
+
+    What the attacks say comes through the guard, what the watcher says does not: one may overtake the other, and
+    what the guard still had when it was ended never comes. So the names are what joins the lines, and the attack
+    that was on is the first one behind the last that the watcher was asked about, or that one itself. The third
+    is whether it was seen to begin.
+    """
+    met, hurts, begun, before, last = {}, {}, set(), None, -1
     for line in text.splitlines():
         if found := re.search(r"TRY (\S+)$", line):
-            trying, met = found[1], None
-        elif trying and (found := re.search(rf"RESULT {re.escape(trying)} (\w+) ?(\S*)$", line)):
-            met = (found[1], found[2])
+            begun.add(found[1])
+        elif found := re.search(r"RESULT (\S+) (\w+) ?(\S*)$", line):
+            met[found[1]] = (found[2], found[3])
         elif found := re.search(r"WATCH (after=.*)$", line):
             after = fields(found[1])
-            if trying and met and after["after"] == trying:
-                outcomes[trying] = Outcome(*met, hurt(before, after))
-                trying = None
+            if not {"agent", "pid", "start", "second", "state"} <= after.keys():
+                continue
+            if after["after"] in names:
+                last = names.index(after["after"])
+                if before is not None:
+                    hurts[after["after"]] = hurt(before, after)
             before = after
-    return outcomes, trying
+    outcomes = {name: Outcome(*met[name], hurts[name]) for name in names if name in met and name in hurts}
+    if before is None or "ATTACKS done" in text:
+        return outcomes, None, False
+    on = names[last + 1] if last + 1 < len(names) else None
+    if on not in begun and last >= 0 and names[last] not in met:
+        on = names[last]
+    return outcomes, on, on in begun
+
+
+def emulator_failed(ended):
+    """The guest stood still until it was ended, or its own watchdog did that. An attack may do it as well, and
+    then does it again."""
+    return ended.late or re.search(r"soft lockup|softlockup", ended.text) is not None
 
 
 class Lab:
@@ -123,25 +145,31 @@ class Lab:
     def run(self, kernel, layout, without, names):
         """Outcomes by name. An attack that ends the machine has worked; the rest gets another one."""
         names = [name for name in self.order if name in set(names)]
-        outcomes, again = {}, set()
+        outcomes, again, idle = {}, set(), 0
         while names:
             boot = next(self.numbers)
-            ended = self._guest(kernel, layout, without, names).boot(60 + 4 * len(names), "TRY ")
-            found, trying = read_console(ended.text)
-            # A process that nothing woke for a minute met a lost interrupt: once more, in another guest.
+            ended = self._guest(kernel, layout, without, names).boot(GUEST_SECONDS + 4 * len(names), "TRY ")
+            found, trying, sure = read_console(ended.text, names)
+            # A process that nothing woke for a minute met a lost interrupt: once more, in another guest. So does
+            # whoever may not even have begun.
             stalled = {name for name in found if found[name].word == "SIGALRM"} - again
+            if trying is not None and (emulator_failed(ended) or not sure):
+                stalled |= {trying} - again
             again |= stalled
             outcomes.update((name, found[name]) for name in found if name not in stalled)
-            if trying is not None:
+            if trying is not None and trying not in stalled:
                 outcomes[trying] = self._last_one(ended)
             left = [name for name in names if name not in outcomes]
-            if trying is None and (not found or set(left) - stalled):
-                raise AssertionError(f"{kernel} {layout} {without}: {left} were not tried; {ended.tail()}")
+            # A line that the kernel wrote into is no line: what it told is tried again.
+            idle = 0 if len(left) < len(names) or stalled else idle + 1
             print(f"  {kernel:5} {layout:6} {self._label(without):40} {len(found):3} attacks "
-                  f"{ended.seconds:4.0f} s{' ended by ' + trying if trying else ''}", flush=True)
+                  f"{ended.seconds:4.0f} s{' ended by ' + trying if trying else ''}"
+                  f"{'; once more: ' + ' '.join(left) if left and trying is None or stalled else ''}", flush=True)
             if os.environ.get("CELLOS_CONSOLE"):
                 place = pathlib.Path(os.environ["CELLOS_CONSOLE"]) / f"{boot:02}-{kernel}-{layout}"
                 place.write_text(f"{self._label(without)}\n{ended.text}")
+            if idle == 2:
+                raise AssertionError(f"{kernel} {layout} {without}: {left} were not tried; {ended.tail()}")
             names = left
         return outcomes
 
@@ -194,8 +222,21 @@ class Verdicts:
             for name, outcome in lab.run(kernel, layout, None, left).items():
                 self.bare[name], self.where[name] = outcome, kernel
             left = [name for name in left if not self.bare[name].worked and alternatives(self.spec[name])]
+        self._once_more(self.bare, {name: (self.where[name], None, name) for name in left})
         for kernel in lab.kernels:
             self._look_at_walls(kernel)
+
+    def _once_more(self, outcomes, missed):
+        """Without the walls that stop it an attack must be able to work, which nobody can hurry: the kernel's
+        helper may have come later than the attack waited. Once more, and once only; whatever a wall must stop has
+        no second chance. `missed`: the key in `outcomes`, and kernel, walls that are missing, and name.
+        """
+        for (kernel, without), group in itertools.groupby(
+                sorted(missed.items(), key=lambda one: (one[1][0], one[1][1] or "")), key=lambda one: one[1][:2]):
+            keys = {name: key for key, (_, _, name) in group}
+            print(f"  once more, for they ought to work: {' '.join(keys)}", flush=True)
+            for name, outcome in self.lab.run(kernel, self.layout, without, list(keys)).items():
+                outcomes[keys[name]] = outcome
 
     def _look_at_walls(self, kernel):
         names = [name for name, spec in self.spec.items()
@@ -204,6 +245,9 @@ class Verdicts:
             chosen = [name for name in names if without in breaches(self.spec[name])]
             for name, outcome in self.lab.run(kernel, self.layout, without, chosen).items():
                 self.own[name, without] = outcome
+        self._once_more(self.own, {(name, without): (kernel, without, name)
+                                   for (name, without), outcome in self.own.items()
+                                   if self.where[name] == kernel and not outcome.worked})
         for part in sorted(set().union(*(alternatives(self.spec[name]) for name in names))):
             # Where there is no other part, the guarded run and the one without it say it all.
             chosen = [name for name in names

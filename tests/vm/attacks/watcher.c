@@ -8,8 +8,9 @@
  *     watcher unix:PATH|vsock:PORT FOLDER
  *
  * It leaves a daemon that listens, makes the FIFOs FOLDER/ask and FOLDER/answer, and for each line
- * that is asked waits for a heartbeat that comes later than the question, or for three where the
- * line ends in "!": what ends the agent may take it a moment. Then it prints
+ * that is asked waits for a heartbeat that comes later than the question; for three where the line
+ * ends in "!", for fifty where it ends in "!!": an agent that was told to end still sends until it
+ * has got its processor, and its probes have stopped. Then it prints
  *
  *     WATCH after=NAME agent=alive|silent|dead pid=N start=TICKS epoch=N second=N state=...
  *
@@ -41,7 +42,9 @@
 #include "attack.h"
 #include "cellos/wire.h"
 
-#define PATIENCE_MS 10000
+/* An emulated processor may stand still for a minute; an agent that does not send is silent longer.
+ */
+#define PATIENCE_MS 90000
 #define AGENT_PATH "/cellos-telemetry"
 
 struct watcher {
@@ -267,7 +270,9 @@ static void take_question(struct watcher *watcher)
 	ssize_t got = read(watcher->ask, watcher->name, sizeof(watcher->name) - 1);
 
 	watcher->name[got > 0 ? got : 0] = '\0';
-	watcher->beats = strchr(watcher->name, '!') != NULL ? 3 : 1;
+	watcher->beats = strstr(watcher->name, "!!") != NULL  ? 50
+			 : strchr(watcher->name, '!') != NULL ? 3
+							      : 1;
 	watcher->name[strcspn(watcher->name, "!\n")] = '\0';
 	watcher->deadline = now_ms() + PATIENCE_MS;
 }

@@ -30,7 +30,7 @@
 #include "cellos/wire.h"
 
 #define AGENT "/cellos-telemetry"
-#define PATIENCE_MS 30000
+#define PATIENCE_MS 90000 /* an emulated processor may stand still for a minute */
 
 struct channel {
 	int fd;

@@ -10,7 +10,8 @@
  * steward at vsock CID, and the answer back. What needs privileges in the guest it does itself:
  *
  *     forge N     N forged ends of a process that lives on, to the connector's group
- *     deafen N    PROC_CN_MCAST_IGNORE N times, and then twenty processes that the agent may miss
+ *     deafen N    PROC_CN_MCAST_IGNORE N times before each of twenty processes, of which the agent
+ *                 must so miss one at least; and then processes until it hears of one again
  *     restore     the machine is made anew around the guest, and the agent's host hears it again
  *
  * With the first line it also tells which number the agent has in its own PID namespace.
@@ -37,7 +38,7 @@
 #define AGENT "/cellos-telemetry"
 #define UNHEARD 20
 
-#define PATIENCE_NS INT64_C(60000000000)
+#define PATIENCE_NS INT64_C(180000000000)
 
 static unsigned steward_cid;
 static int steward = -1;
@@ -159,25 +160,53 @@ static const char *forge(unsigned count)
 	return status == 0 ? "ok" : "cannot forge";
 }
 
+static void live_and_die(const char *name)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		prctl(PR_SET_NAME, name);
+		_exit(0);
+	}
+	waitpid(pid, NULL, 0);
+}
+
+/* Asked anew each time, for what it has missed it has missed. */
+static bool is_heard_again(void)
+{
+	const int64_t end = now_ns() + PATIENCE_NS;
+	char line[LINE_BYTES];
+
+	do {
+		live_and_die("heard");
+		rest_ms(100);
+		strcpy(line, "seen \"guest_comm\":\"heard\"");
+		hand_on(line);
+	} while (strcmp(line, "ok") != 0 && now_ns() < end);
+	return strcmp(line, "ok") == 0;
+}
+
+/*
+ * The agent looks once a second whether it was silenced, and nobody knows when: it could do so
+ * between the last IGNORE and the first process, but not before each.
+ */
 static const char *deafen(unsigned count)
 {
 	const enum proc_cn_mcast_op ignore = PROC_CN_MCAST_IGNORE;
 	int fd = open_connector(), status = fd < 0 ? -errno : 0;
+	char mark[LINE_BYTES] = "mark";
 
-	for (unsigned at = 0; at < count && status == 0; at++)
-		status = send_connector(fd, 0, &ignore, sizeof(ignore));
 	for (unsigned at = 0; at < UNHEARD; at++) {
-		pid_t pid = fork();
-
-		if (pid == 0) {
-			prctl(PR_SET_NAME, "unheard");
-			_exit(0);
-		}
-		waitpid(pid, NULL, 0);
+		for (unsigned times = 0; times < count && status == 0; times++)
+			status = send_connector(fd, 0, &ignore, sizeof(ignore));
+		live_and_die("unheard");
 	}
 	if (fd >= 0)
 		close(fd);
 	note("deafened", status < 0 ? status : UNHEARD);
+	hand_on(mark);
+	if (status == 0 && !is_heard_again())
+		return "not heard again";
 	return status == 0 ? "ok" : "cannot deafen";
 }
 

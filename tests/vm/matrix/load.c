@@ -175,13 +175,15 @@ static void live_long(void)
 			_exit(read(gate[0], name, 1) == 0 ? 0 : 1);
 		}
 	}
-	ask("beats 2\n");
+	/* At least three intervals, even if the first beat was on its way already: fifteen looks.
+	 */
+	ask("beats 4\n");
 	close(gate[0]);
 	close(gate[1]);
 	for (unsigned at = 0; at < LONG_LIVED; at++)
 		reap(pids[at], 0);
 	ask("note long %d\n", LONG_LIVED);
-	ask("beats 1\n");
+	ask("beats 3\n");
 }
 
 /* ---- speed ---------------------------------------------------------------------------------- */
@@ -321,8 +323,8 @@ static void course(unsigned percent, unsigned seconds, bool shared, bool restore
 	}
 	if (!shared) { /* there is no netlink to the agent */
 		ask("forge 50\n");
-		ask("deafen 5\n");
-		ask("beats 4\n");
+		ask("deafen 5\n"); /* answered when it hears again; what it still puts right */
+		ask("beats 2\n");  /* is not this storm's affair */
 	}
 	storm(40000, 5 * percent);
 	ask("beats 2\n");

@@ -15,12 +15,16 @@
  *     kill N      (answered at once) after N more lines the receiver is killed and started again
  *     stop, cont  the receiver no longer runs, or runs again
  *     cut         the receiver's connection is shut down under it
+ *     mark, seen TEXT   has TEXT been written since the mark? "ok" or "no"
  *     restore     (not answered) QEMU ends with the guest in /tmp/state, to be started from there
  *
  * With the exit code comes the end: the receiver's last word is awaited, the book and its output go
  * to DISK, behind a line that says how long both are. Only then does the guest get its end of file.
+ * What the receiver says to a person comes then, too: so that it is not in the midst of a line of
+ * the guest's, whose console this may be.
  *
- * One thread. Refuses to: wait for ever; what did not come in a minute is "late".
+ * One thread. Refuses to: wait for ever; what did not come in three minutes is "late". (An emulated
+ * processor may stand still for one.)
  */
 #include <fcntl.h>
 #include <linux/vm_sockets.h>
@@ -41,10 +45,11 @@
 #define EXIT_PORT 9000
 #define OUTPUT "/output"
 #define STATE "/state"
+#define SAID "/said"
 #define RECEIVER "/cellos-telemetry-host"
 #define MONITOR "/tmp/monitor"
 #define SNAPSHOT "migrate \"exec:cat >/tmp/state\"\nquit\n"
-#define PATIENCE_NS INT64_C(60000000000)
+#define PATIENCE_NS INT64_C(180000000000)
 #define LOOK_MS 20
 #define HEARTBEAT "{\"report\":\"heartbeat\""
 #define GOODBYE "{\"report\":\"goodbye\""
@@ -60,6 +65,7 @@ struct steward {
 	int lines, codes, aide; /* two listeners, and the aide's connection or -1 */
 	pid_t receiver;
 	FILE *book;
+	struct reading mark;
 };
 
 static void enter(struct steward *steward, const char *text)
@@ -117,13 +123,39 @@ static bool await(struct reading *reading, unsigned long lines, unsigned long be
 	return false;
 }
 
+/* From the mark on, whose place moves: what was looked at is not looked at again. */
+static bool has_seen(struct reading *mark, const char *text)
+{
+	FILE *file = fopen(OUTPUT, "re");
+	char *line = NULL;
+	size_t size = 0;
+	ssize_t length;
+	bool found = false;
+
+	if (file == NULL)
+		return false;
+	(void)fseeko(file, mark->at, SEEK_SET);
+	while (!found && (length = getline(&line, &size, file)) > 0 && line[length - 1] == '\n') {
+		found = strstr(line, text) != NULL;
+		mark->at += length;
+	}
+	free(line);
+	fclose(file);
+	return found;
+}
+
 /* ---- the receiver --------------------------------------------------------------------------- */
 
 static void start_receiver(struct steward *steward)
 {
+	int said;
+
 	steward->receiver = fork();
 	if (steward->receiver != 0)
 		return;
+	said = open(SAID, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	if (said >= 0)
+		(void)dup2(said, 2);
 	execl(RECEIVER, RECEIVER, "--listen", CHANNEL, "--cell-id", "matrix", "--run-id", "1",
 	      "--output", OUTPUT, "--state", STATE, "--silence-window", "600", "--verbose",
 	      (char *)NULL);
@@ -237,6 +269,12 @@ static const char *obey(struct steward *steward, const char *line)
 		reading = here();
 		return await(&reading, 0, number, 0) ? "ok" : "late";
 	}
+	if (strncmp(line, "seen ", 5) == 0)
+		return has_seen(&steward->mark, line + 5) ? "ok" : "no";
+	if (strcmp(line, "mark") == 0) {
+		steward->mark = here();
+		return "ok";
+	}
 	if (strcmp(line, "stop") == 0)
 		return stop(steward);
 	if (strcmp(line, "cont") == 0)
@@ -336,6 +374,7 @@ static void take_code(struct steward *steward)
 	enter(steward,
 	      steward->receiver > 0 && await(&reading, 0, 0, 1) ? "goodbye" : "no goodbye");
 	end_receiver(steward, SIGTERM);
+	(void)pour(SAID, 2);
 	keep_all(steward);
 	close(fd);
 	exit(0);
