@@ -173,12 +173,14 @@ static bool disturbed(const char *what)
 	return false;
 }
 
+/* What the workload of the last account said. */
+static long said[16];
+
 /* Runs the workload under a probe of its own and stops that. Again, when others got in between. */
 static struct account account_of(const char *arguments, const char *comm, uint64_t denials,
 				 void (*stalled)(void))
 {
 	struct account result;
-	long numbers[16];
 
 	for (unsigned tries = 0; tries < 30; tries++) {
 		bool again;
@@ -187,7 +189,7 @@ static struct account account_of(const char *arguments, const char *comm, uint64
 		cr_assert(rig.status.armed);
 		if (stalled == NULL)
 			rig_start(&rig);
-		cr_assert(refused(arguments, numbers) >= 1);
+		cr_assert(refused(arguments, said) >= 1);
 		if (stalled != NULL)
 			stalled();
 		rig_stop(&rig);
@@ -290,12 +292,15 @@ Test(capability, repeats_of_threads_at_once)
 	cr_assert(got.events >= 1 && got.events <= seconds + 1);
 }
 
-/* Two threads at the same moment, nothing noted yet: one of the two is a repeat. */
+/* Two threads at the same moment, nothing noted yet: one of the two is a repeat. Unless one was
+   kept from it for a second. */
 Test(capability, repeats_at_the_same_moment)
 {
 	struct account got = account_of("race 400", "race", 800, NULL);
+	uint64_t slow = (uint64_t)said[1];
 
-	cr_assert(got.events == 400 && got.folded == 400);
+	cr_assert(got.events >= 400 && got.events <= 400 + slow);
+	cr_assert(got.folded == 800 - got.events);
 }
 
 Test(capability, different_ones_are_no_repeats)
