@@ -24,6 +24,7 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <pthread.h>
 #include <spawn.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -41,8 +42,8 @@
 #define PROGRAM "/bin/true"
 #define NAME "true"
 #define MAX_RATES 16u
-/* The kernel lets go of a process before it says so. */
-#define LATE_NS UINT64_C(1000000000)
+/* The kernel lets go of a process before it says so, and may be kept from it for a while. */
+#define LATE_NS UINT64_C(5000000000)
 
 static const char *agent_path, *surface = "auto", *probes = "process";
 static const char *watch_how, *watched; /* an option and its value, or neither */
@@ -58,8 +59,8 @@ struct seen {
 
 struct host {
 	struct bench_agent agent;
-	/* The reader's, until it has ended. */
-	struct seen *seen; /* owned */
+	pthread_mutex_t lock; /* for the rest, until the reader has ended */
+	struct seen *seen;    /* owned */
 	size_t count, room;
 };
 
@@ -70,6 +71,7 @@ static void note_event(void *context, const struct cellos_probe_event *event)
 	if (event->probe_source != CELLOS_SOURCE_PROCESS_SPAWNED &&
 	    event->probe_source != CELLOS_SOURCE_PROCESS_EXITED)
 		return;
+	pthread_mutex_lock(&host->lock);
 	if (host->count == host->room) {
 		host->room = host->room == 0 ? 65536 : 2 * host->room;
 		host->seen = realloc(host->seen, host->room * sizeof(*host->seen));
@@ -83,6 +85,7 @@ static void note_event(void *context, const struct cellos_probe_event *event)
 		.named = strcmp(event->guest_comm, NAME) == 0,
 		.empty = event->guest_comm_len == 0,
 	};
+	pthread_mutex_unlock(&host->lock);
 }
 
 static void agent_start(struct host *host, bool seldom)
@@ -92,7 +95,8 @@ static void agent_start(struct host *host, bool seldom)
 		"fail",     "--queue-depth", "65536",     watch_how, watched,
 		NULL};
 
-	*host = (struct host){.agent = {.lane = CELLOS_LANE_PROC,
+	*host = (struct host){.lock = PTHREAD_MUTEX_INITIALIZER,
+			      .agent = {.lane = CELLOS_LANE_PROC,
 					.seldom = seldom,
 					.take = note_event,
 					.context = host}};
@@ -121,6 +125,29 @@ static struct life live_once(void)
 	life.pid = (uint32_t)pid;
 	life.after = bench_now_ns();
 	return life;
+}
+
+static bool has_exited(struct host *host, const struct life *life)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&host->lock);
+	for (size_t at = host->count; at-- > 0 && !found;)
+		found = host->seen[at].exited && host->seen[at].pid == life->pid &&
+			host->seen[at].ns >= life->before;
+	pthread_mutex_unlock(&host->lock);
+	return found;
+}
+
+/* An agent that is stopped before the kernel has said all has lost nothing. Unless it is lost, the
+   exit of the last is told; walks may not have met it. */
+static void await_exit(struct host *host, const struct life *life)
+{
+	uint64_t deadline = bench_now_ns() + LATE_NS;
+
+	while (strcmp(surface, "walker") != 0 && !has_exited(host, life) &&
+	       bench_now_ns() < deadline)
+		bench_sleep_until(bench_now_ns() + 1000000);
 }
 
 static int by_pid(const void *a, const void *b)
@@ -241,6 +268,7 @@ static void bench_rate(uint64_t rate, size_t count)
 	/* What the agent still has to do for these, and no stop yet. */
 	bench_sleep_until(bench_now_ns() + 100000000);
 	busy = bench_busy_ns(host.agent.pid) - busy;
+	await_exit(&host, &lives[count - 1]);
 	bench_agent_stop(&host.agent);
 	tally = compare(&host, lives, count);
 	print_rate(rate, (double)count / elapsed, count, busy, &host, &tally);
@@ -271,6 +299,7 @@ static struct block run_block(size_t settle, size_t count, bool with_agent)
 		sum += times[at] = (double)(life.after - life.before);
 	}
 	if (with_agent) {
+		await_exit(&host, &lives[count - 1]);
 		bench_agent_stop(&host.agent);
 		tally = compare(&host, lives, settle + count);
 		(void)is_sound(&host, &tally);

@@ -88,7 +88,7 @@ static int first_frame(int listener)
 	uint8_t prefix[4];
 	int fd;
 
-	if (poll(&waiting, 1, 10000) != 1)
+	if (poll(&waiting, 1, 60000) != 1)
 		bench_cannot("see a connection");
 	fd = accept(listener, NULL, NULL);
 	if (fd < 0 || recv(fd, prefix, sizeof(prefix), MSG_WAITALL) != (ssize_t)sizeof(prefix))

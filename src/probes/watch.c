@@ -525,8 +525,10 @@ static void watch_run(void *opaque, struct cellos_probe_env *env)
 		if (due)
 			next_look = cellos_probe_now() + CELLOS_PROBE_RETRY_NS;
 	}
-	/* What the kernel has queued until now is still ours to tell. */
+	/* What the kernel has queued until now is still ours to tell, and so is that a path has led
+	   elsewhere since the last look: nobody looks again. */
 	take(state, env);
+	look_at_all(state, env, NULL);
 }
 
 static void watch_disarm(void *opaque, struct cellos_probe_env *env)

@@ -43,6 +43,21 @@ def wait_until(condition, what, patience=None):
         time.sleep(0.005)
 
 
+def busy_seconds(pid):
+    """Processor time of all its threads so far."""
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def share_of_a_core(pid, seconds=0.5):
+    """Over some span, as long as it really was: whoever is kept from looking is not misled by it."""
+    before, began = busy_seconds(pid), time.monotonic()
+    while time.monotonic() - began < seconds:
+        time.sleep(0.05)
+    return (busy_seconds(pid) - before) / (time.monotonic() - began)
+
+
 class Lines:
     """Collects the JSON lines of a pipe in a thread."""
 
@@ -150,8 +165,9 @@ class Agent:
     def __init__(self, channel, *extra, pass_fds=(), wait_ready=True):
         ready_read, ready_write = os.pipe()
         stats_read, stats_write = os.pipe()
+        # A stop waits for as long as a busy machine may keep the host from reading; `extra` has the last word.
         command = [AGENT, "--channel", channel, "--ready-fd", str(ready_write), "--stats-fd",
-                   str(stats_write), *extra]
+                   str(stats_write), "--drain-timeout", str(int(PATIENCE * 500)), *extra]
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             pass_fds=(ready_write, stats_write, *pass_fds))
@@ -169,6 +185,23 @@ class Agent:
         self.process.send_signal(signal.SIGUSR1)
         wait_until(lambda: len(self.stats.snapshot()) > seen, "a stats line")
         return self.stats.snapshot()[-1]
+
+    def pause(self):
+        """Stopped, and none of its threads on its way still."""
+        self.process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: {state for _, state in self.threads()} == {"T"}, "all threads stopped")
+
+    def resume(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    def threads(self):
+        """(name, state) of each."""
+        found = []
+        for thread in os.listdir(f"/proc/{self.pid}/task"):
+            with open(f"/proc/{self.pid}/task/{thread}/stat", encoding="ascii", errors="replace") as stat:
+                name, _, rest = stat.read().partition("(")[2].rpartition(")")
+            found.append((name, rest.split()[0]))
+        return found
 
     def stop(self, expect=0):
         """Orderly end; the last stats line, whose identities are checked here, always."""

@@ -10,6 +10,7 @@ attempts are counted and nothing leaves the loopback.
 """
 
 import atexit
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -25,6 +26,8 @@ import lib
 ATTEMPTED = "net.connect_attempted"
 ATTEMPTS = 20500
 CHILDREN = 2
+# Fewer than the kernel's ring and the agent's lane hold.
+PORTION = ATTEMPTS // 5
 LOOPBACK = "127.0.0.1"
 
 
@@ -66,7 +69,8 @@ class Corner:
         for name in os.listdir(self.top):
             pid = name.removeprefix(self.PREFIX)
             if pid != name and pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
-                os.rmdir(os.path.join(self.top, name))
+                with contextlib.suppress(OSError):  # somebody in it, or swept by another
+                    os.rmdir(os.path.join(self.top, name))
 
     def leave(self, owner):
         if os.getpid() != owner:
@@ -115,6 +119,7 @@ class Generator:
                 self.attempt(number, connected, unconnected)
 
     def start(self, attempts):
+        self.children.clear()
         for _ in range(CHILDREN):
             pid = os.fork()
             if pid == 0:
@@ -157,21 +162,21 @@ class Connect(lib.Case):
         self.assertEqual(summary["lost_in_flight"], 0)
         return stats, summary["dropped"]
 
-    def flood(self, agent, receiver, while_away=False):
-        """All attempts made, and what the host has of them: (events, rows)."""
+    def flood(self, attempts=ATTEMPTS):
+        """Made, all of them; by whom."""
         generator = Generator(self.closed, self.sink)
-        if while_away:
-            receiver.pause()
-        generator.start(ATTEMPTS)
+        generator.start(attempts)
         generator.finish()
-        if while_away:
-            receiver.resume()
+        return set(generator.children)
+
+    def account(self, agent, receiver, attempts, children):
+        """What the host has of all attempts: (events, rows)."""
         _, dropped = self.end(agent, receiver)
         events = receiver.events(ATTEMPTED)
-        self.assertEqual({e["guest_pid"] for e in events}, set(generator.children))
+        self.assertLessEqual({e["guest_pid"] for e in events}, children)
         self.assertEqual({e["guest_comm"] for e in events}, {"python3"})
         self.assertLessEqual(set(dropped), {"nk", "ns", "nq"})
-        self.assertEqual(len(events) + sum(dropped.values()), ATTEMPTS, dropped)
+        self.assertEqual(len(events) + sum(dropped.values()), attempts, dropped)
         return events, dropped
 
     def test_all_attempts_are_accounted_for_three_times(self):
@@ -179,21 +184,49 @@ class Connect(lib.Case):
             with self.subTest(run=run):
                 receiver = self.receiver()
                 agent = self.agent("--probes", "connect", "--queue-depth", "32768")
-                events, dropped = self.flood(agent, receiver)
-                self.assertGreater(len(events), ATTEMPTS // 2)
+                children = self.flood()
+                _, dropped = self.account(agent, receiver, ATTEMPTS, children)
                 self.assertGreater(dropped["ns"], 0)
+
+    def test_nothing_is_missed_that_has_room(self):
+        """In portions that wait for each other, whoever is late."""
+        receiver = self.receiver()
+        agent = self.agent("--probes", "connect")
+        children, made = set(), 0
+        while made < ATTEMPTS:
+            children |= self.flood(PORTION)
+            made += PORTION
+
+            def told():
+                lane = agent.stats_now()["lanes"]["net"]
+                return lane["sent"] + lane["k"] + lane["s"] + lane["q"] == made
+
+            lib.wait_until(told, f"{made} attempts told of")
+        events, dropped = self.account(agent, receiver, made, children)
+        self.assertEqual({e["guest_pid"] for e in events}, children)
+        # A fifth are datagrams by a socket of each child's, of which all but the first are folded.
+        self.assertEqual(dropped, {"ns": made // 5 - len(children)})
 
     def test_a_reader_too_slow_counts_what_it_missed(self):
         receiver = self.receiver()
-        agent = self.agent("--probes", "connect", "--queue-depth", "32768", "--coalesce-ms",
-                           "1000")
-        _, dropped = self.flood(agent, receiver)
+        agent = self.agent("--probes", "connect", "--queue-depth", "32768")
+        agent.pause()
+        children = self.flood()
+        agent.resume()
+        _, dropped = self.account(agent, receiver, ATTEMPTS, children)
         self.assertGreater(dropped["nk"], 0)
 
     def test_a_host_that_does_not_read(self):
         receiver = self.receiver()
-        agent = self.agent("--probes", "connect", "--queue-depth", "64", "--drain-timeout", "10000")
-        _, dropped = self.flood(agent, receiver, while_away=True)
+        agent = self.agent("--probes", "connect", "--queue-depth", "64")
+        receiver.wait_report("heartbeat")
+        receiver.pause()
+        children, made = set(), 0
+        while agent.stats_now()["lanes"]["net"]["q"] == 0:
+            children |= self.flood()
+            made += ATTEMPTS
+        receiver.resume()
+        _, dropped = self.account(agent, receiver, made, children)
         self.assertGreater(dropped["nq"], 0)
 
     def test_each_outcome_once(self):

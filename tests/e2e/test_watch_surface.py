@@ -91,7 +91,9 @@ class WatchSurface(lib.Case):
             # Each an occasion, told in a report that follows; and the replacing itself.
             receiver.wait_report(
                 "dropped", lambda line, times=times: line.get("total", line.get("count")) == times)
-            before = len(receiver.events(FIRED))
+            # What came before the row has arrived as well.
+            before = agent.stats_now()["lanes"]["fs"]["produced"]
+            lib.wait_until(lambda before=before: len(receiver.events(FIRED)) >= before, "earlier ones")
             actor.do(f"open({path!r}, 'a').write('x')")
             lib.wait_until(lambda before=before: len(receiver.events(FIRED)) > before, "the write")
         self.assertEqual({e["guest_pid"] for e in receiver.events(FIRED)}, {actor.pid})

@@ -69,7 +69,7 @@ def remove_group():
         if words[2] != "cgroup2":
             continue
         folder = pathlib.Path(words[1]) / GROUP
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while folder.exists():
             try:
                 folder.rmdir()

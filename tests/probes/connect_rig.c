@@ -128,9 +128,23 @@ bool until_named(struct rig *rig, const char *comm, size_t count)
 	return events_named(rig, comm) >= count;
 }
 
+static uint64_t told(const struct rig *rig)
+{
+	return rig->count + rig_dropped(rig, CELLOS_DROP_KERNEL) +
+	       rig_dropped(rig, CELLOS_DROP_SUPPRESSED) + rig_dropped(rig, CELLOS_DROP_QUEUE_FULL);
+}
+
 uint64_t accounted(const struct rig *rig)
 {
 	RIG_CHECK(!rig->running);
-	return rig->count + rig_dropped(rig, CELLOS_DROP_KERNEL) +
-	       rig_dropped(rig, CELLOS_DROP_SUPPRESSED) + rig_dropped(rig, CELLOS_DROP_QUEUE_FULL);
+	return told(rig);
+}
+
+bool until_accounted(struct rig *rig, uint64_t attempts)
+{
+	uint64_t deadline = rig_now() + RIG_STOP_NS;
+
+	while (told(rig) < attempts && rig_now() < deadline)
+		rig_pump(rig, deadline);
+	return told(rig) == attempts;
 }

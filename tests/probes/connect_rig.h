@@ -61,5 +61,8 @@ size_t events_named(const struct rig *rig, const char *comm);
 bool until_named(struct rig *rig, const char *comm, size_t count);
 /* Events so far, plus what was lost and folded; only right after rig_stop. */
 uint64_t accounted(const struct rig *rig);
+/* Waits until so many are accounted for, while it runs; false: there are more, or it never comes.
+ */
+bool until_accounted(struct rig *rig, uint64_t attempts);
 
 #endif

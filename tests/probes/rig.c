@@ -111,7 +111,7 @@ uint64_t rig_stop(struct rig *rig)
 
 bool rig_stops_promptly(struct rig *rig)
 {
-	for (unsigned tries = 0; tries < 5; tries++) {
+	for (unsigned tries = 0; tries < 20; tries++) {
 		eventfd_t ignored;
 
 		if (rig_stop(rig) < 50000000)

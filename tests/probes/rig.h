@@ -55,7 +55,9 @@ void rig_arm(struct rig *rig);
 void rig_start(struct rig *rig);
 /* Ends the thread and takes what it left; returns how long it took. */
 uint64_t rig_stop(struct rig *rig);
-/* Within 50 ms, once in five times: the machine may be late by itself, a probe that waits for
+/* Longer than a busy machine makes it, shorter than what a probe might wait for instead. */
+#define RIG_STOP_NS (RIG_PATIENCE_MS * UINT64_C(1000000))
+/* Within 50 ms, once in twenty times: the machine may be late by itself, a probe that waits for
    something is late each time. */
 bool rig_stops_promptly(struct rig *rig);
 void rig_free(struct rig *rig); /* stops, disarms */

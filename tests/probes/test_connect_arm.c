@@ -118,7 +118,7 @@ static void check_absent(enum cellos_connect_choice choice, bool failed, const c
 	rig_start(&rig);
 	while (atomic_load(&rig.tid) == 0 || rig_voluntary_switches(&rig) == 0)
 		rig_pump(&rig, rig_now() + 1000000);
-	RIG_CHECK(rig_stop(&rig) < 500000000 && rig.count == 0);
+	RIG_CHECK(rig_stop(&rig) < RIG_STOP_NS && rig.count == 0);
 	rig_free(&rig);
 }
 

@@ -32,6 +32,8 @@ TestSuite(connect, .init = connect_init, .fini = connect_fini);
 
 /* In a full ring. */
 #define RING_RECORDS (262144u / 40u)
+/* What fits into it beside what is in there already, however late the reader is. */
+#define PORTION 2000u
 
 #define CHILDREN 2
 #define ATTEMPTS 20500u
@@ -213,7 +215,7 @@ Test(connect, stopped_in_a_storm)
 		while (rig.count < 20000)
 			rig_pump(&rig, rig_now() + 1000000);
 		least = atomic_load(&tally->ended) - least;
-		cr_assert(rig_stop(&rig) < 500000000);
+		cr_assert(rig_stop(&rig) < RIG_STOP_NS);
 		cr_assert(accounted(&rig) >= least);
 		cr_assert(accounted(&rig) <= atomic_load(&tally->begun) - unseen);
 		rig_kill(child);
@@ -297,8 +299,8 @@ Test(connect, more_sockets_than_the_table_knows)
 	for (unsigned round = 0; round < 2; round++)
 		for (unsigned at = 0; at < sockets; at++) {
 			cr_assert(try_send(fds[at], sink) == 0);
-			if (at % 500 == 0)
-				rig_pump(&rig, 0);
+			if ((at + 1) % PORTION == 0)
+				cr_assert(until_accounted(&rig, round * sockets + at + 1));
 		}
 	rig_stop(&rig);
 	cr_assert(accounted(&rig) == 2ull * sockets);
@@ -324,6 +326,8 @@ Test(connect, a_busy_socket_stays_known)
 
 		cr_assert(try_send(other, sink) == 0 && try_send(busy, sink) == 0);
 		close(other);
+		if ((at + 1) % PORTION == 0)
+			cr_assert(until_accounted(&rig, 1 + 2 * (at + 1)));
 	}
 	rig_stop(&rig);
 	cr_assert(rig_dropped(&rig, CELLOS_DROP_KERNEL) == 0);
@@ -390,15 +394,11 @@ Test(connect, idle_and_told_of_a_fold)
 	fd = socket_of(AF_INET, SOCK_DGRAM, 0);
 	cr_assert(try_send(fd, sink) == 0);
 	cr_assert(rig_until(&rig, ATTEMPTED, (uint32_t)getpid(), 1));
+	/* It looks once a second, and is not woken for it. */
 	for (unsigned round = 1; round <= 2; round++) {
-		uint64_t begin;
-
 		(void)until_asleep(&rig);
-		begin = rig_now();
 		cr_assert(try_send(fd, sink) == 0);
 		cr_assert(rig_until_dropped(&rig, CELLOS_DROP_SUPPRESSED, round));
-		/* It looks once a second; the rest is for a machine that is busy otherwise. */
-		cr_assert(rig_now() - begin < 1500000000);
 	}
 	cr_assert(rig.count == 1);
 	rig_free(&rig);
@@ -407,7 +407,7 @@ Test(connect, idle_and_told_of_a_fold)
 /* Ten thousand folds are no ten thousand wake-ups. */
 Test(connect, folds_wake_seldom)
 {
-	uint64_t begin, before, seconds;
+	uint64_t begin, before, switches, seconds;
 	union address sink;
 	struct rig rig;
 	int fd;
@@ -422,10 +422,11 @@ Test(connect, folds_wake_seldom)
 	for (unsigned at = 0; at < 10000; at++)
 		cr_assert(try_send(fd, sink) == 0);
 	cr_assert(rig_until_dropped(&rig, CELLOS_DROP_SUPPRESSED, 10000));
-	seconds = (rig_now() - begin) / 1000000000 + 1;
+	switches = rig_voluntary_switches(&rig) - before;
+	seconds =
+		(rig_now() - begin) / 1000000000 + 1; /* behind the count, which grows meanwhile */
 	/* One look a second. */
-	cr_assert(rig_voluntary_switches(&rig) - before <= 3 + seconds, "%llu switches",
-		  (unsigned long long)(rig_voluntary_switches(&rig) - before));
+	cr_assert(switches <= 3 + seconds, "%llu switches", (unsigned long long)switches);
 	rig_free(&rig);
 }
 
@@ -455,7 +456,7 @@ static uint64_t work_interrupts(void)
  */
 Test(connect, connects_wake_seldom)
 {
-	uint64_t begin, before, rounds, interrupts;
+	uint64_t begin, before, switches, rounds, interrupts;
 	union address sink;
 	struct rig rig;
 	int fd;
@@ -469,13 +470,14 @@ Test(connect, connects_wake_seldom)
 	begin = rig_now();
 	for (unsigned at = 0; at < 20000; at++)
 		cr_assert(try_connect(fd, sink) == 0);
-	rounds = (rig_now() - begin) / 20000000 + 1;
+	switches = rig_voluntary_switches(&rig) - before;
+	rounds = (rig_now() - begin) / 20000000 + 1; /* behind the count, which grows meanwhile */
 	interrupts = work_interrupts() - interrupts;
-	cr_assert(rig_voluntary_switches(&rig) - before <= rounds + 3, "%llu in %llu rounds",
-		  (unsigned long long)(rig_voluntary_switches(&rig) - before),
+	/* Where this test is kept from connecting it lies down at the end of a round. */
+	cr_assert(switches <= 2 * rounds + 3, "%llu in %llu rounds", (unsigned long long)switches,
 		  (unsigned long long)rounds);
 	/* The rest of the machine has some, too. */
-	cr_assert(interrupts < 5000, "%llu interrupts", (unsigned long long)interrupts);
+	cr_assert(interrupts < 10000, "%llu interrupts", (unsigned long long)interrupts);
 	rig_stop(&rig);
 	cr_assert(accounted(&rig) == 20000);
 	rig_free(&rig);
@@ -485,7 +487,7 @@ Test(connect, connects_wake_seldom)
 Test(connect, a_steady_trickle_wakes_nobody)
 {
 	const struct timespec pace = {.tv_nsec = 1000000};
-	uint64_t begin, before, rounds;
+	uint64_t begin, before, switches, rounds;
 	union address sink;
 	struct rig rig;
 	int fd;
@@ -500,11 +502,10 @@ Test(connect, a_steady_trickle_wakes_nobody)
 		cr_assert(try_connect(fd, sink) == 0);
 		nanosleep(&pace, NULL);
 	}
-	rounds = (rig_now() - begin) / 20000000 + 1;
-	/* Half as many again, for when this test itself was kept from attempting. */
-	cr_assert(rig_voluntary_switches(&rig) - before <= rounds + rounds / 2 + 3,
-		  "%llu in %llu rounds",
-		  (unsigned long long)(rig_voluntary_switches(&rig) - before),
+	switches = rig_voluntary_switches(&rig) - before;
+	rounds = (rig_now() - begin) / 20000000 + 1; /* behind the count, which grows meanwhile */
+	/* Where this test is kept from connecting it lies down at the end of a round. */
+	cr_assert(switches <= 2 * rounds + 3, "%llu in %llu rounds", (unsigned long long)switches,
 		  (unsigned long long)rounds);
 	rig_stop(&rig);
 	cr_assert(accounted(&rig) == 500);

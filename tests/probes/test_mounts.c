@@ -55,6 +55,17 @@ static void expect_rearmed(struct rig *rig, uint64_t occasions)
 	RIG_CHECK(rig_dropped(rig, CELLOS_DROP_OVERFLOW) == occasions);
 }
 
+/* Nothing of ours holds a mount, but for the moment of a look at what is in it. */
+static void unmount(const char *where)
+{
+	uint64_t deadline = rig_now() + RIG_STOP_NS;
+	int result;
+
+	while ((result = umount(where)) < 0 && errno == EBUSY && rig_now() < deadline)
+		sched_yield();
+	RIG_CHECK(result == 0);
+}
+
 static void watch_over_mounts(void)
 {
 	struct cellos_probe_options options = rig_options();
@@ -73,7 +84,7 @@ static void watch_over_mounts(void)
 	expect_rearmed(&rig, 1);
 	RIG_CHECK(rig.count == 3);
 	expect_sight(&rig);
-	RIG_CHECK(umount(dir) == 0);
+	unmount(dir);
 	expect_rearmed(&rig, 2);
 	RIG_CHECK(rig.count == 6);
 	expect_sight(&rig);
@@ -81,7 +92,7 @@ static void watch_over_mounts(void)
 	RIG_CHECK(mount(dir, dir, NULL, MS_BIND, NULL) == 0);
 	expect_sight(&rig);
 	expect_rearmed(&rig, 2);
-	RIG_CHECK(umount(dir) == 0);
+	unmount(dir);
 	rig_free(&rig);
 	RIG_CHECK(rmdir(dir) == 0);
 }

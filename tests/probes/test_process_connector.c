@@ -36,6 +36,14 @@
 #define EXITED CELLOS_SOURCE_PROCESS_EXITED
 #define SELF "test_process_co" /* as the kernel cuts it */
 #define MS UINT64_C(1000000)
+/* The kernel lets go of a process before it says so, and may be kept from it for a while. */
+#define LATE_NS (5000 * MS)
+/* Well within the time that a spawn is held back for its name. */
+#define QUICK_NS (10 * MS)
+/* What the sockets hold of so many processes, and as much of others'. */
+#define PORTION 400u
+/* The same where nobody may have larger sockets than the machine's default. */
+#define SMALL_PORTION 20u
 
 static struct rig rig;
 
@@ -70,6 +78,7 @@ static void end(void)
 struct life {
 	uint32_t pid;
 	uint64_t before, after; /* its fork, and some time past the wait for its end */
+	bool quick;
 };
 
 static struct life reap(pid_t pid, uint64_t before)
@@ -77,8 +86,8 @@ static struct life reap(pid_t pid, uint64_t before)
 	struct life life = {.pid = (uint32_t)pid, .before = before};
 
 	rig_reap(pid);
-	/* The kernel lets go of a process before it says so. */
-	life.after = rig_now() + 1000 * MS;
+	life.after = rig_now() + LATE_NS;
+	life.quick = life.after - LATE_NS - before < QUICK_NS;
 	return life;
 }
 
@@ -136,14 +145,15 @@ static void check(const struct life *life, const char *born, const char *died)
 	RIG_CHECK(died == NULL || is_named(last, died));
 }
 
-/* What the kernel sent before this has been read, and what was held is out. */
-static void settle(void)
+/* What the kernel sent before this has been read, and what was held is out. By whom. */
+static uint32_t settle(void)
 {
 	uint64_t before = rig_now();
 	pid_t pid = rig_spawn("/bin/true", "settle");
 	struct life life = reap(pid, before);
 
 	check(&life, NULL, "true");
+	return life.pid;
 }
 
 static pid_t spawn(const char *program)
@@ -167,8 +177,32 @@ static int by_pid(const void *a, const void *b)
 }
 
 struct tally {
-	unsigned spawned, exited, disordered, misnamed;
+	unsigned spawned, exited, disordered, misborn, misnamed;
+	unsigned quick, quick_misborn; /* of those that were told as spawned */
 };
+
+static bool bears(const struct cellos_raw_event *event, const char *name)
+{
+	return event->comm_len == strlen(name) && memcmp(event->comm, name, event->comm_len) == 0;
+}
+
+/* A child that a busy machine keeps from its exec for longer than its name is waited for goes out
+   with its parent's, or with none behind the exec: no wrong name, and told apart from one that is.
+ */
+static void check_names(struct tally *tally, const struct life *life,
+			const struct cellos_raw_event *event, const char *name)
+{
+	bool right = bears(event, name), early = bears(event, SELF) || bears(event, "");
+
+	if (event->source == EXITED) {
+		tally->misnamed += !right;
+		return;
+	}
+	tally->misnamed += !right && !early;
+	tally->misborn += early;
+	tally->quick += life->quick;
+	tally->quick_misborn += life->quick && early;
+}
 
 /* Every event against the sorted list of lives. */
 static struct tally compare(struct life *lives, unsigned count, const char *name)
@@ -196,14 +230,14 @@ static struct tally compare(struct life *lives, unsigned count, const char *name
 		tally.spawned += event->source == SPAWNED;
 		tally.exited += event->source == EXITED;
 		tally.disordered += seen[low - 1]++ != (event->source == EXITED);
-		tally.misnamed += event->comm_len != strlen(name) ||
-				  memcmp(event->comm, name, event->comm_len) != 0;
+		check_names(&tally, &lives[low - 1], event, name);
 	}
 	free(seen);
 	return tally;
 }
 
-static void run_short_ones(struct life *lives, unsigned count)
+/* At top speed, in portions that are waited for: no reader that is late can lose any. */
+static void run_short_ones(struct life *lives, unsigned count, unsigned portion)
 {
 	for (unsigned at = 0; at < count; at++) {
 		uint64_t before = rig_now();
@@ -211,8 +245,10 @@ static void run_short_ones(struct life *lives, unsigned count)
 
 		lives[at] = reap(pid, before);
 		rig_pump(&rig, 0);
+		if ((at + 1) % portion == 0)
+			await_end(&lives[at]);
 	}
-	settle();
+	await_end(&lives[count - 1]);
 }
 
 static void ten_thousand(void)
@@ -224,15 +260,17 @@ static void ten_thousand(void)
 	RIG_CHECK(lives != NULL);
 	prepare();
 	begin();
-	run_short_ones(lives, COUNT);
+	run_short_ones(lives, COUNT, PORTION);
 	tally = compare(lives, COUNT, "true");
-	printf("%u spawned, %u exited, %u out of order, %u under another name\n", tally.spawned,
-	       tally.exited, tally.disordered, tally.misnamed);
+	printf("%u spawned, %u exited, %u out of order, %u told before their name was known "
+	       "(%u of %u quick ones), %u under another\n",
+	       tally.spawned, tally.exited, tally.disordered, tally.misborn, tally.quick_misborn,
+	       tally.quick, tally.misnamed);
 	fflush(stdout);
 	RIG_CHECK(tally.spawned == COUNT && tally.exited == COUNT && tally.disordered == 0);
-	/* A machine that is too busy to let a child exec within the time that its name is waited
-	   for may cost a few. */
-	RIG_CHECK(tally.misnamed <= 2 * COUNT / 100);
+	RIG_CHECK(tally.misnamed == 0);
+	/* Whoever was kept from reading may cost a few, but not most. */
+	RIG_CHECK(tally.quick_misborn <= tally.quick / 2);
 	RIG_CHECK(rig_dropped(&rig, CELLOS_DROP_KERNEL) == 0);
 	RIG_CHECK(rig_dropped(&rig, CELLOS_DROP_QUEUE_FULL) == 0);
 	RIG_CHECK(rig_stat(&rig, "walks") == 1 && rig_stat(&rig, "table_full") == 0);
@@ -293,7 +331,7 @@ static void fork_without_exec(void)
 	check(&life, SELF, SELF);
 	/* Its name of its own is read at last when a wait for an exec is over, if it got to it
 	   then: a busy machine may be late by itself. */
-	for (unsigned round = 0; round < 5 && !renamed; round++) {
+	for (unsigned round = 0; round < 50 && !renamed; round++) {
 		int called[2];
 		char byte;
 
@@ -435,6 +473,7 @@ static int leave_at_once(void *unused)
 static void thread_storm(void)
 {
 	uint64_t before;
+	uint32_t settled;
 	struct life life;
 	pid_t pid;
 
@@ -451,12 +490,11 @@ static void thread_storm(void)
 	}
 	life = reap(pid, before);
 	check(&life, SELF, SELF);
-	settle();
+	settled = settle();
 	/* None but whole processes: this one's children and whoever else forks meanwhile. */
 	for (size_t at = 0; at < rig.count; at++)
-		RIG_CHECK(rig.events[at].comm_len != strlen(SELF) ||
-			  memcmp(rig.events[at].comm, SELF, strlen(SELF)) != 0 ||
-			  rig.events[at].pid == life.pid);
+		RIG_CHECK(!bears(&rig.events[at], SELF) || rig.events[at].pid == life.pid ||
+			  rig.events[at].pid == settled);
 	end();
 }
 
@@ -655,7 +693,8 @@ static void a_stalled_reader(void)
 	}
 	settle(); /* what was lost until the sockets were empty is counted with the next look */
 	for (unsigned at = 0; at < STAYING; at++) {
-		life = (struct life){(uint32_t)old[at], before, UINT64_MAX};
+		life = (struct life){
+			.pid = (uint32_t)old[at], .before = before, .after = UINT64_MAX};
 		RIG_CHECK(count_of(&life, SPAWNED) == 0 && count_of(&life, EXITED) == 1);
 		life.pid = (uint32_t)fresh[at];
 		RIG_CHECK(count_of(&life, SPAWNED) == 1 && count_of(&life, EXITED) == 0);
@@ -761,9 +800,21 @@ static void send_forged(int fd, uint32_t what, uint32_t pid)
 			 sizeof(group)) == (ssize_t)sizeof(message));
 }
 
+static uint32_t pid_max(void)
+{
+	FILE *file = fopen("/proc/sys/kernel/pid_max", "re");
+	uint32_t max;
+
+	RIG_CHECK(file != NULL && fscanf(file, "%u", &max) == 1);
+	fclose(file);
+	return max;
+}
+
 static void forgeries(void)
 {
 	enum { COUNT = 20 };
+	/* Half of all numbers away from those that are given out now. */
+	const uint32_t made_up = ((uint32_t)getpid() + pid_max() / 2) % pid_max();
 	pid_t pid = rig_spawn("/bin/sleep", "1000");
 	int fd = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_CONNECTOR);
 	struct life life = {.pid = (uint32_t)pid, .after = UINT64_MAX};
@@ -773,14 +824,14 @@ static void forgeries(void)
 	begin();
 	for (unsigned at = 0; at < COUNT; at++) {
 		send_forged(fd, PROC_EVENT_EXIT, (uint32_t)pid);
-		send_forged(fd, PROC_EVENT_FORK, 4000000 + at);
+		send_forged(fd, PROC_EVENT_FORK, made_up + at);
 	}
 	RIG_CHECK(rig_until_stat(&rig, "forged", 2 * COUNT));
 	settle();
 	RIG_CHECK(rig_stat(&rig, "forged") == 2 * COUNT);
 	RIG_CHECK(count_of(&life, EXITED) == 0);
 	for (size_t at = 0; at < rig.count; at++)
-		RIG_CHECK(rig.events[at].pid < 4000000);
+		RIG_CHECK(rig.events[at].pid - made_up >= COUNT); /* unsigned */
 	close(fd);
 	rig_kill(pid);
 	rig_reap(pid);
@@ -794,6 +845,7 @@ static void silenced(void)
 {
 	uint64_t before;
 	struct life life;
+	pid_t pid;
 
 	prepare();
 	rig_arm(&rig);
@@ -802,16 +854,24 @@ static void silenced(void)
 	rig_start(&rig);
 	RIG_CHECK(rig_until_dropped(&rig, CELLOS_DROP_OVERFLOW, 2));
 	RIG_CHECK(rig_until_stat(&rig, "walks", 3));
+	/* Between one question and the next it is silenced for a moment: what happens then a walk
+	   tells, of one that lasts. */
 	before = rig_now();
-	life = reap(spawn("/bin/true"), before);
-	check(&life, NULL, "true");
+	pid = rig_spawn("/bin/sleep", "1000");
+	RIG_CHECK(rig_until(&rig, SPAWNED, (uint32_t)pid, 1));
+	rig_kill(pid);
+	life = reap(pid, before);
+	check(&life, NULL, "sleep");
 	end();
 }
 
-static void stop_is_prompt(void)
+/* Stopped while messages gather: what has come is told. False: the machine was late by itself, with
+   the stop, or with what the kernel says of an end behind it. */
+static bool stops_promptly(void)
 {
 	uint64_t before, took;
 	struct life life;
+	bool whole;
 
 	prepare();
 	rig.options.coalesce_ms = 1000;
@@ -819,9 +879,21 @@ static void stop_is_prompt(void)
 	before = rig_now();
 	life = reap(spawn("/bin/true"), before);
 	took = rig_stop(&rig);
-	RIG_CHECK(took < 200 * MS);
-	check(&life, "true", "true");
+	RIG_CHECK(count_of(&life, SPAWNED) == 1);
+	whole = count_of(&life, EXITED) == 1;
+	if (whole)
+		check(&life, "true", "true");
 	end();
+	return whole && took < 200 * MS;
+}
+
+static void stop_is_prompt(void)
+{
+	bool promptly = false;
+
+	for (unsigned round = 0; round < 20 && !promptly; round++)
+		promptly = stops_promptly();
+	RIG_CHECK(promptly);
 }
 
 /* ---- where it is not to be had -------------------------------------------------------------- */
@@ -899,14 +971,7 @@ static void nobody_in_particular(void)
 	} else {
 		RIG_CHECK(strstr(rig.status.why, "no exit listener") != NULL);
 		rig_start(&rig);
-		for (unsigned at = 0; at < COUNT; at++) {
-			uint64_t before = rig_now();
-			pid_t pid = spawn("/bin/true");
-
-			lives[at] = reap(pid, before);
-		}
-		/* Nothing tells a name here, so none can be asked of the one that ends it. */
-		RIG_CHECK(rig_until(&rig, EXITED, lives[COUNT - 1].pid, 1));
+		run_short_ones(lives, COUNT, SMALL_PORTION);
 		tally = compare(lives, COUNT, "true");
 		RIG_CHECK(tally.spawned == COUNT && tally.exited == COUNT);
 		RIG_CHECK(tally.disordered == 0);

@@ -21,6 +21,8 @@
 #include "stress.h"
 
 #define LARGEST_BATCH 256
+/* For a machine that is busy with something else. */
+#define PATIENCE_NS UINT64_C(30000000000)
 
 struct producer {
 	pthread_t thread;
@@ -97,6 +99,21 @@ static void receive(struct received *lanes, const struct cellos_drained *got, un
 	r->count++;
 }
 
+/* A producer that is kept from running for all the time has shown nothing yet. */
+static bool has_been_tried(struct cellos_queue *queue, unsigned lane_count, bool retry)
+{
+	uint64_t taken = 0, refused = 0;
+
+	for (unsigned i = 0; i < lane_count; i++) {
+		struct cellos_lane_counters c;
+
+		cellos_lane_read(cellos_queue_lane(queue, i), &c);
+		taken += c.taken;
+		refused += c.dropped[CELLOS_DROP_QUEUE_FULL];
+	}
+	return taken > 0 && (retry || refused > 0);
+}
+
 /* Drains in batches of all sizes until every producer is gone and nothing is left. */
 static void send_all(struct cellos_queue *queue, struct received *lanes, unsigned lane_count,
 		     uint64_t until_ns, bool retry)
@@ -120,7 +137,8 @@ static void send_all(struct cellos_queue *queue, struct received *lanes, unsigne
 			return;
 		else if (status == CELLOS_DRAIN_EMPTY)
 			cellos_queue_wait(queue, now_ns() + 1000000);
-		if (now_ns() > until_ns)
+		if (now_ns() > until_ns &&
+		    (has_been_tried(queue, lane_count, retry) || now_ns() > until_ns + PATIENCE_NS))
 			atomic_store(&stop, true);
 	}
 }

@@ -12,7 +12,8 @@
  *   refused spread P      P processes, each refused four different things once
  *   refused calm          what an ordinary program does all day, without a refusal
  *
- * Prints one JSON line: who was refused how often, and how long the longest refusal took.
+ * Prints one JSON line: who was refused how often, and how long the longest refusal took; of a
+ * race, how many of its processes took so long that a repeat may be none any more.
  *
  * Threads: one, but for storm and race. Refuses to: go on when a refusal is none (exit 1), or as
  * root.
@@ -217,8 +218,11 @@ static void *race_thread(void *nothing)
 
 static void race(unsigned long processes)
 {
+	unsigned long slow = 0;
+
 	name("race");
 	for (unsigned long at = 0; at < processes; at++) {
+		uint64_t begin = now_us();
 		pid_t pid = fork();
 
 		if (pid == 0) {
@@ -231,8 +235,9 @@ static void race(unsigned long processes)
 			_exit(0);
 		}
 		reap(pid);
+		slow += now_us() - begin >= 1000000;
 	}
-	printf("{\"race\":%lu}\n", processes * 2);
+	printf("{\"race\":%lu,\"slow\":%lu}\n", processes * 2, slow);
 }
 
 static void spread(unsigned long processes)
