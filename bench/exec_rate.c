@@ -299,7 +299,7 @@ static struct block run_block(size_t settle, size_t count, bool with_agent)
 		sum += times[at] = (double)(life.after - life.before);
 	}
 	if (with_agent) {
-		await_exit(&host, &lives[count - 1]);
+		await_exit(&host, &lives[settle + count - 1]);
 		bench_agent_stop(&host.agent);
 		tally = compare(&host, lives, settle + count);
 		(void)is_sound(&host, &tally);

@@ -770,7 +770,7 @@ static void what_comes_behind_a_loss(void)
 	RIG_CHECK(process_drain(state, UINT32_MAX) > 0);
 	rig_start(&rig);
 	settle();
-	life = (struct life){(uint32_t)pid, before, UINT64_MAX};
+	life = (struct life){.pid = (uint32_t)pid, .before = before, .after = UINT64_MAX};
 	RIG_CHECK(count_of(&life, SPAWNED) == 1 && count_of(&life, EXITED) == 0);
 	rig_kill(pid);
 	life = reap(pid, before);
