@@ -34,6 +34,8 @@
 #define KTHREADD 2 /* in the initial PID namespace, where alone the connector speaks */
 /* A walk may see a child before the message of its fork has its time stamp. */
 #define SAME_FORK_NS (100 * CELLOS_NS_PER_MS)
+/* proc(5): start times are in clock ticks, of which user space has 100 a second. */
+#define TICK_NS (10 * CELLOS_NS_PER_MS)
 
 /* ---- the table ------------------------------------------------------------------------------ */
 
@@ -231,6 +233,26 @@ uint64_t process_settle(struct process_state *s, uint64_t now)
 
 /* ---- messages ------------------------------------------------------------------------------- */
 
+/* A walk saw it first. A parent that lost its processor can have its time stamp any time later. */
+static bool is_same_fork(const struct process_state *s, const struct process *p, uint64_t ns)
+{
+	struct cellos_proc_stat stat;
+
+	if (!p->walked || p->over_ns != 0)
+		return false;
+	if (ns < p->born_ns + SAME_FORK_NS)
+		return true;
+	/* Without a loss the end of who was seen would have been told before. */
+	return process_look(s, p->pid, &stat) == 0 ? !is_another(p, &stat) : !s->recovering;
+}
+
+/* The exit is of whoever had the number before the walk saw this one; who ends just when it is seen
+   has the time stamp before that as well, but not before its own start. */
+static bool is_predecessors(const struct process *p, uint64_t ns)
+{
+	return p->walked && ns < p->born_ns && ns < (p->starttime + 1) * TICK_NS;
+}
+
 void process_forked(struct process_state *s, uint32_t parent, uint32_t pid, uint32_t tgid,
 		    uint64_t ns)
 {
@@ -242,8 +264,8 @@ void process_forked(struct process_state *s, uint32_t parent, uint32_t pid, uint
 		p->threads++;
 	if (pid != tgid || pid == 0 || pid >= CELLOS_PID_LIMIT)
 		return; /* a thread, or a CPU's idle task */
-	if (p != NULL && p->walked && p->over_ns == 0 && ns < p->born_ns + SAME_FORK_NS) {
-		p->walked = false; /* a walk saw it first */
+	if (p != NULL && is_same_fork(s, p, ns)) {
+		p->walked = false;
 		p->walk = s->walk;
 		p->born_ns = ns;
 		return;
@@ -312,8 +334,8 @@ void process_exited(struct process_state *s, uint32_t pid, uint32_t tgid, uint64
 		p = add(s, (struct process){.pid = tgid, .born_ns = ns, .leader_gone = true});
 		hold(s, p);
 	}
-	if (p == NULL || (p->walked && ns < p->born_ns))
-		return; /* or of whoever had the number before */
+	if (p == NULL || is_predecessors(p, ns))
+		return;
 	p->leader_gone |= pid == tgid;
 	over = is_last_exit(s, p, record.last);
 	/* A leader may go because another thread execs: the name after that is not known yet. */

@@ -710,6 +710,49 @@ Test(track, messages_behind_a_walk)
 	expect(EXITED, 400, "unknown", 105);
 }
 
+/* Its parent was held up between the child's being there and the time stamp. */
+Test(track, a_fork_long_after_a_walk_has_seen_it)
+{
+	begin();
+	put(ALIVE, "shell", 'S', 0, 50);
+	put(200, "seen", 'S', 0, 70);
+	put(201, "seen", 'S', 0, 71);
+	put(202, "seen", 'S', 0, 72);
+	walk(100);
+	settle(100);
+	expect(SPAWNED, 200, "seen", 100);
+	expect(SPAWNED, 201, "seen", 100);
+	expect(SPAWNED, 202, "seen", 100);
+	fork_at(500, ALIVE, 200);
+	expect_no_more();
+	drop(201); /* and it has ended since; that will be told */
+	fork_at(501, ALIVE, 201);
+	expect_no_more();
+	exit_at(502, 201, 201, "short", true);
+	expect(EXITED, 201, "short", 502);
+	put(202, "other", 'S', 0, 503); /* the exit of the one that was seen got lost */
+	lose();
+	fork_at(503, ALIVE, 202);
+	expect(EXITED, 202, "seen", 503);
+}
+
+/* Its exit has the time stamp just before a walk sees it still there. */
+Test(track, one_that_ends_when_it_is_seen)
+{
+	begin();
+	put(ALIVE, "shell", 'S', 0, 50);
+	put(200, "ends", 'S', 0, 5); /* began at 50 ms */
+	put(201, "new", 'S', 0, 9);  /* at 90 ms, under the number of one that ended before */
+	walk(100);
+	settle(100);
+	expect(SPAWNED, 200, "ends", 100);
+	expect(SPAWNED, 201, "new", 100);
+	exit_at(99, 200, 200, "ends", true);
+	expect(EXITED, 200, "ends", 99);
+	exit_at(99, 201, 201, "old", true);
+	expect_no_more();
+}
+
 Test(track, strangers_of_the_kernel)
 {
 	struct exit_record record = record_of(600, "kworker/3:0", true);
