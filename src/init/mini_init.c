@@ -83,6 +83,28 @@ static int take_list(const char *line, const char *name, struct init_words *list
 	return -EINVAL;
 }
 
+/* A number that is none must not send the exit code to somebody else. */
+static int take_cid(const char *line, unsigned *cid)
+{
+	const char *value;
+	int length = init_find(line, "cellos.cid", &value);
+	unsigned long number;
+	char *end;
+
+	*cid = VMADDR_CID_HOST;
+	if (length < 0)
+		return 0;
+	errno = 0;
+	number = strtoul(value, &end, 10);
+	if (length == 0 || *value < '0' || *value > '9' || end != value + length || errno != 0 ||
+	    number >= VMADDR_CID_ANY) {
+		say("use", "cellos.cid", EINVAL);
+		return -EINVAL;
+	}
+	*cid = (unsigned)number;
+	return 0;
+}
+
 static int read_plan(struct plan *plan)
 {
 	static char line[INIT_TEXT_BYTES];
@@ -95,8 +117,7 @@ static int read_plan(struct plan *plan)
 		return -errno;
 	}
 	close(fd);
-	plan->cid = VMADDR_CID_HOST;
-	if (take_list(line, "cellos.argv", &plan->workload) < 0 ||
+	if (take_cid(line, &plan->cid) < 0 || take_list(line, "cellos.argv", &plan->workload) < 0 ||
 	    take_list(line, "cellos.agent", &plan->agent) == -EINVAL ||
 	    take_list(line, "cellos.guard", &plan->guard) == -EINVAL ||
 	    take_list(line, "cellos.first", &plan->first) == -EINVAL)
@@ -108,8 +129,6 @@ static int read_plan(struct plan *plan)
 		return -EINVAL;
 	}
 	plan->bare = init_find(line, "cellos.bare", &value) == 1 && *value == '1';
-	if (init_find(line, "cellos.cid", &value) > 0)
-		plan->cid = (unsigned)strtoul(value, NULL, 10);
 	return 0;
 }
 

@@ -54,6 +54,7 @@ RUN = f"echo 'the workload ran'; exit {CODE}\n".encode()
 # What is said; what of the guest is as it should not be; is it enough for --best-effort?
 MISSING = (
     ("cellos-mini-init: cannot start /cellos-telemetry", {"agent": ["--no-such"]}, False),
+    ("cellos-mini-init: cannot use cellos.cid", {"cid": "1x"}, False),
     ("cellos-guard: cannot use profile 'lax'", {"guard": ["--profile", "lax"]}, True),
     ("cellos-guard: cannot limit pids", {"guard": ["--pids", "100"], "options": "cgroup_disable=pids"}, True),
 )
