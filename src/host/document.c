@@ -113,6 +113,24 @@ static size_t count_members(struct json_object *document)
 	return count;
 }
 
+/* The character that begins at *at, which is moved past it; UINT32_MAX: none does. */
+static uint32_t next_character(const unsigned char **at, const unsigned char *end)
+{
+	static const uint32_t least[] = {0, 0x80, 0x800, 0x10000};
+	const unsigned char first = *(*at)++;
+	const unsigned more = first < 0x80 ? 0 : first < 0xe0 ? 1 : first < 0xf0 ? 2 : 3;
+	uint32_t character = more == 0 ? first : first & (0x3fu >> more);
+
+	if ((first >= 0x80 && first < 0xc0) || first > 0xf7)
+		return UINT32_MAX;
+	for (unsigned i = 0; i < more; i++) {
+		if (*at == end || (**at & 0xc0) != 0x80)
+			return UINT32_MAX;
+		character = character << 6 | (*(*at)++ & 0x3fu);
+	}
+	return character >= least[more] ? character : UINT32_MAX;
+}
+
 /*
  * json-c looks at the shape of UTF-8 only: it takes overlong forms, surrogates and what lies beyond
  * U+10FFFF, and what comes from here stands in our lines.
@@ -120,16 +138,10 @@ static size_t count_members(struct json_object *document)
 static bool is_utf8(const unsigned char *at, const unsigned char *end)
 {
 	while (at < end) {
-		unsigned char first = *at++, low = 0x80, high = 0xbf;
-		unsigned more = first < 0x80 ? 0 : first < 0xe0 ? 1 : first < 0xf0 ? 2 : 3;
+		uint32_t character = next_character(&at, end);
 
-		if ((first >= 0x80 && first < 0xc2) || first > 0xf4)
+		if (character > 0x10ffff || (character >= 0xd800 && character <= 0xdfff))
 			return false;
-		low = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : low;
-		high = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : high;
-		for (; more > 0; more--, low = 0x80, high = 0xbf)
-			if (at == end || *at < low || *at++ > high)
-				return false;
 	}
 	return true;
 }
