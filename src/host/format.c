@@ -161,9 +161,10 @@ bool host_line_is_event(const char *line)
 {
 	static const char raw[] = "{\"content_version\"", envelope[] = "{\"specversion\"";
 
-	if (strncmp(line, envelope, sizeof(envelope) - 1) != 0)
+	if (*line == '{' && strncmp(line, envelope, sizeof(envelope) - 1) != 0)
 		return strncmp(line, raw, sizeof(raw) - 1) == 0;
-	/* The id: <cell>/<run>/<incarnation>/, then a number, or an r and a number. */
+	/* The id comes first, also where a line has a route: <cell>/<run>/<incarnation>/, then a
+	   number, or an r and a number. */
 	for (unsigned slashes = 0; slashes < 3; line++)
 		slashes += *line == '/';
 	return *line != 'r';

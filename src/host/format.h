@@ -70,7 +70,7 @@ CELLOS_MUST_CHECK int host_format_report(const struct host_formatter *formatter,
 					 struct cellos_json_line *line,
 					 const struct host_report *report,
 					 const struct host_place *place);
-/* Is this whole line an event's? Only for what the two above made without a route. */
+/* Is this whole line an event's? Only for what the two above made. */
 bool host_line_is_event(const char *line);
 /* Into an open object, every total of a cell; `frames_key`: what that object calls the first. */
 void host_add_totals(struct cellos_json_line *line, const struct host_totals *totals,

@@ -251,26 +251,63 @@ static int flush_to_output(struct host_handover *handover, unsigned limit_ms)
 	return status;
 }
 
+/* Room for these alone, for they tell what is lost. */
+static uint64_t reports_room(const struct host_spool *spool)
+{
+	return spool->bytes / 16;
+}
+
+/* Unless less than `left` bytes would be free behind it. */
+static int append(struct host_handover *handover, const struct cellos_json_line *line,
+		  uint64_t left)
+{
+	struct host_spool *spool = &handover->spool;
+	const uint64_t acked = host_state_spool_acked(handover->state);
+	int status;
+
+	if (line->length == 0)
+		return 0;
+	if (handover->spool_end - acked + line->length > spool->bytes - left)
+		return -ENOSPC;
+	status = host_spool_append(spool, acked, handover->spool_end, line->data, line->length);
+	if (status == 0)
+		handover->spool_end += line->length;
+	return status;
+}
+
+static void leave_reports(struct cellos_json_line *line)
+{
+	const char *at = line->data, *end = at + line->length, *next;
+	char *to = line->data;
+
+	for (; at < end; at = next) {
+		next = (const char *)memchr(at, '\n', (size_t)(end - at)) + 1; /* all are whole */
+		if (host_line_is_event(at))
+			continue;
+		memmove(to, at, (size_t)(next - at));
+		to += next - at;
+	}
+	line->length = (size_t)(to - line->data);
+}
+
 static int flush_to_spool(struct host_handover *handover)
 {
 	struct cellos_json_line *line = &handover->output.line;
 	uint64_t out = handover->out + line->length;
-	int status = 0;
+	int status = append(handover, line, reports_room(&handover->spool));
 
-	if (line->length > 0)
-		status =
-			host_spool_append(&handover->spool, host_state_spool_acked(handover->state),
-					  handover->spool_end, line->data, line->length);
 	if (status < 0 && status != -ENOSPC)
 		return status;
-	if (status == 0) {
-		handover->spool_end += line->length;
-		handover->full_said = false;
-	} else if (!handover->full_said) {
-		handover->full_said = true;
-		fprintf(stderr, HOST_PROGRAM
-			": cannot spool events: it is full; what comes now is lost and counted\n");
+	if (status == -ENOSPC) {
+		if (!handover->full_said)
+			fprintf(stderr,
+				HOST_PROGRAM ": cannot spool events: it is full; what comes "
+					     "now is lost and counted\n");
+		leave_reports(line);
+		/* Without room for these either, the next ones have the totals. */
+		(void)!append(handover, line, 0);
 	}
+	handover->full_said = status == -ENOSPC;
 	settle(handover, out, status == 0 ? host_account_handed_on : host_account_lost);
 	host_output_drop(&handover->output);
 	keep(handover);

@@ -447,9 +447,11 @@ Test(format, events_and_reports_are_told_apart)
 	for (enum host_format format = HOST_FORMAT_RAW; format <= HOST_FORMAT_OCSF; format++) {
 		for (unsigned source = 0; source < CELLOS_SOURCE_EVENT_COUNT; source++) {
 			event.probe_source = (uint8_t)source;
-			line = event_line(format, &full_stamp, false, &event, &place);
-			cr_assert(host_line_is_event(line), "%s", line);
-			free(line);
+			for (int routed = 0; routed < 2; routed++) {
+				line = event_line(format, &full_stamp, routed, &event, &place);
+				cr_assert(host_line_is_event(line), "%s", line);
+				free(line);
+			}
 		}
 		for (unsigned kind = 0; kind < HOST_REPORT_KIND_COUNT; kind++) {
 			const struct host_report report = {.kind = (enum host_report_kind)kind,
@@ -457,9 +459,11 @@ Test(format, events_and_reports_are_told_apart)
 							   .text = "x",
 							   .totals = &totals};
 
-			line = report_line(format, &full_stamp, false, &report, &place);
-			cr_assert_not(host_line_is_event(line), "%s", line);
-			free(line);
+			for (int routed = 0; routed < 2; routed++) {
+				line = report_line(format, &full_stamp, routed, &report, &place);
+				cr_assert_not(host_line_is_event(line), "%s", line);
+				free(line);
+			}
 		}
 	}
 }
