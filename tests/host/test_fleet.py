@@ -490,16 +490,21 @@ def test_a_receiver_that_was_stopped_calls_nobody_silent():
 # ---- full disks ---------------------------------------------------------------------------------
 
 
-def test_a_disk_that_has_room_again():
-    """A file system of 1 MiB, nearly full: what came meanwhile is written once there is room."""
-    script = ("mount -t tmpfs -o size=1m none mnt && head -c 1000k /dev/zero >mnt/filler && "
-              "exec \"$0\" \"$@\"")
+def on_a_small_disk(filler, *options):
+    """A receiver whose output is on a file system of 1 MiB with so much in it, and the way there."""
+    script = ("mount -t tmpfs -o size=1m none mnt && head -c %s /dev/zero >mnt/filler && "
+              "exec \"$0\" \"$@\"" % filler)
     if subprocess.run(["unshare", "-rm", "true"], stderr=subprocess.DEVNULL).returncode != 0:
         raise Skip("no mount namespace of one's own is allowed here")
-    os.mkdir("mnt")
+    os.makedirs("mnt", exist_ok=True)
     # A namespace of its own: the mount ends with the receiver.
-    r = Receiver("--output", "mnt/out", before=["unshare", "-rm", "sh", "-c", script])
-    inside = "/proc/%d/root%s/mnt/" % (r.process.pid, os.getcwd())
+    r = Receiver("--output", "mnt/out", *options, before=["unshare", "-rm", "sh", "-c", script])
+    return r, "/proc/%d/root%s/mnt/" % (r.process.pid, os.getcwd())
+
+
+def test_a_disk_that_has_room_again():
+    """Nearly full: what came meanwhile is written once there is room."""
+    r, inside = on_a_small_disk("1000k")
     s = r.connect()
     r.expect_word("connection accepted")
     s.sendall(beat(1, 0) + events(0, 2000) + beat(0, 2000))
@@ -516,19 +521,13 @@ def test_a_disk_that_has_room_again():
 
 def test_a_disk_that_stays_full():
     """The last line that fitted is emitted; what is lost are the others, and no more of them."""
-    script = ("mount -t tmpfs -o size=1m none mnt && head -c 700k /dev/zero >mnt/filler && "
-              "exec \"$0\" \"$@\"")
-    if subprocess.run(["unshare", "-rm", "true"], stderr=subprocess.DEVNULL).returncode != 0:
-        raise Skip("no mount namespace of one's own is allowed here")
-    os.mkdir("mnt")
     for form in ("raw", "cloudevents"):
-        r = Receiver("--output", "mnt/out", "--format", form,
-                     before=["unshare", "-rm", "sh", "-c", script])
+        r, inside = on_a_small_disk("700k", "--format", form)
         s = r.connect()
         s.sendall(beat(1, 0) + events(0, 3000) + beat(1, 3000))
         r.await_word("cannot write mnt/out: No space left on device; waiting for room, nothing is "
                      "lost")
-        with open("/proc/%d/root%s/mnt/out" % (r.process.pid, os.getcwd()), "rb") as f:
+        with open(inside + "out", "rb") as f:
             r.process.terminate()
             assert r.process.wait(LIMIT) == 1
             whole = f.read().split(b"\n")[:-1]
