@@ -213,6 +213,7 @@ bool rig_until_dropped(struct rig *rig, enum cellos_drop_reason reason, uint64_t
 	/* A count wakes the queue's reader, too. */
 	while (rig_dropped(rig, reason) < count && rig_now() < deadline)
 		rig_pump(rig, deadline);
+	(void)take_all(rig); /* what was told before the count */
 	return rig_dropped(rig, reason) >= count;
 }
 
@@ -232,6 +233,8 @@ bool rig_until_stat(struct rig *rig, const char *name, uint64_t least)
 	/* Nothing tells that a statistic has changed: look every millisecond. */
 	while (rig_stat(rig, name) < least && rig_now() < deadline)
 		rig_pump(rig, rig_now() + 1000000);
+	/* What was told before the statistic changed may have come since the last look. */
+	(void)take_all(rig);
 	return rig_stat(rig, name) >= least;
 }
 
