@@ -73,7 +73,9 @@ struct watched {
 	uint64_t old_self, old_parent;
 	int found;        /* by this look: see look_at */
 	bool gap_counted; /* it is there, cannot be watched, and `o` says so already */
-	bool told;        /* its directory told of another inode, and that went out as an event */
+	/* Its directory told of another inode, and that went out as an event: since this look has
+	   asked where the path leads, and before that. */
+	bool told, told_before;
 };
 
 /* The best first. */
@@ -330,6 +332,8 @@ static int look_at(struct watch_state *state, struct watched *watched)
 	struct stat status;
 	char folder[4096]; /* a path is shorter */
 
+	watched->told_before = watched->told;
+	watched->told = false;
 	/* The directory first, so that what arrives in between is not missed. */
 	watched->old_self = old.self;
 	watched->old_parent = old.parent;
@@ -371,21 +375,20 @@ static void judge(struct watch_state *state, struct cellos_probe_env *env, struc
 	bool news = watched->found == 1 && !arming, missing = is_missing(watched->found);
 	bool blind = watched->found < 0 && !missing;
 
-	if (news && !watched->told)
+	/* What was told since the look has asked may be of a change that it did not meet. The next
+	   look, which follows at once, is to know of it, too. */
+	if (news && !watched->told && !watched->told_before)
 		fire(env, &state->agent);
 	if ((news || blind) && !watched->gap_counted)
 		cellos_lane_count(env->lane, CELLOS_DROP_OVERFLOW, 1);
 	watched->gap_counted = blind || (missing && watched->gap_counted);
 	cellos_probe_stat_add(env, STAT_REARMED, news);
-	watched->told = false;
 	watched->old_self = watched->old_parent = 0;
 }
 
-static void look_at_all(struct watch_state *state, struct cellos_probe_env *env,
-			struct cellos_probe_status *status)
+/* The first half of a look: where each path leads. */
+static void ask_all(struct watch_state *state, struct cellos_probe_status *status)
 {
-	uint64_t count = 0;
-
 	state->look_now = false;
 	for (size_t at = 0; at < state->count; at++) {
 		struct watched *watched = &state->paths[at];
@@ -393,14 +396,29 @@ static void look_at_all(struct watch_state *state, struct cellos_probe_env *env,
 		watched->found = look_at(state, watched);
 		if (status != NULL)
 			explain(state, watched, watched->found, status);
-		count += watched->self != 0;
 	}
+}
+
+/* The second: what has become of it meanwhile. */
+static void judge_all(struct watch_state *state, struct cellos_probe_env *env, bool arming)
+{
+	uint64_t count = 0;
+
 	/* What was left behind has told of changes until now: they are this path's, and perhaps
 	   they tell of the other inode as well, and who put it there. */
 	take(state, env);
-	for (size_t at = 0; at < state->count; at++)
-		judge(state, env, &state->paths[at], status != NULL);
+	for (size_t at = 0; at < state->count; at++) {
+		judge(state, env, &state->paths[at], arming);
+		count += state->paths[at].self != 0;
+	}
 	cellos_probe_stat_set(env, STAT_WATCHED, count);
+}
+
+static void look_at_all(struct watch_state *state, struct cellos_probe_env *env,
+			struct cellos_probe_status *status)
+{
+	ask_all(state, status);
+	judge_all(state, env, status != NULL);
 }
 
 /* A new group, without the strays. Its marks are made before those of the old one are given up: a
