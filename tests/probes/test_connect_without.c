@@ -29,7 +29,7 @@ static void check(enum cellos_connect_choice choice, bool failed, const char *wh
 	rig_start(&rig);
 	while (atomic_load(&rig.tid) == 0 || rig_voluntary_switches(&rig) == 0)
 		rig_pump(&rig, rig_now() + 1000000);
-	cr_assert(rig_stop(&rig) < 500000000 && rig.count == 0);
+	cr_assert(rig_stops_promptly(&rig) && rig.count == 0);
 	rig_free(&rig);
 }
 
