@@ -671,7 +671,7 @@ Test(channel, pipe_that_cannot_be_opened_anew_never_blocks)
 	close(c.fd);
 	c.fd = fcntl(p[1], F_DUPFD_CLOEXEC, 3);
 	c.piece_limit = 4096;
-	alarm(20); /* a write that blocks ends the test */
+	alarm(60); /* a write that blocks ends the test */
 	pump(&c, p[0], 1 << 20, 999);
 	alarm(0);
 	cellos_channel_close(&c);
@@ -694,7 +694,7 @@ Test(channel, terminal_without_a_reader_is_waited_for)
 		cfmakeraw(&raw);
 		cr_assert_eq(tcsetattr(slave, TCSANOW, &raw), 0);
 		start_fd(&c, way == 0 ? slave : master);
-		alarm(20);
+		alarm(60);
 		cr_assert_eq(cellos_channel_advance(&c, 0), CELLOS_CHANNEL_OPEN);
 		for (int i = 0; i < 1000 && (n = put(&c, line, sizeof(line), 0)) > 0; i++)
 			;
@@ -736,7 +736,7 @@ Test(channel, socketpair_is_written_without_blocking)
 	signal(SIGPIPE, SIG_DFL);
 	start_fd(&c, s[1]);
 	cr_assert_eq(cellos_channel_advance(&c, 0), CELLOS_CHANNEL_OPEN);
-	alarm(20);
+	alarm(60);
 	pump(&c, s[0], 1 << 20, 1000);
 	alarm(0);
 	close(s[0]);
