@@ -511,7 +511,12 @@ def test_a_disk_that_has_room_again():
     s.close()
     r.await_word("cannot write mnt/out: No space left on device; waiting for room, nothing is lost")
     os.unlink(inside + "filler")
-    await_that(lambda: b"goodbye" in open(inside + "out", "rb").read(), "the last line")
+
+    def is_whole():
+        with open(inside + "out", "rb") as out:
+            text = out.read()
+        return b"goodbye" in text and text.endswith(b"\n")
+    await_that(is_whole, "the last line")
     lines = [unstamped(line) for line in open(inside + "out", encoding="utf-8")]
     assert [l["guest_monotonic_ns"] for l in lines if "report" not in l] == list(range(2000))
     r.process.terminate()
