@@ -324,17 +324,22 @@ def test_a_server_longer_away_than_it_remembers():
 
 
 def test_stopped_while_the_server_is_away():
-    with Place() as place:
-        place.feed(LEAST // CELLS)
-        place.await_made(20000)
-        place.server.kill()
-        place.await_said("cannot")
-        place.feeder.send_signal(signal.SIGTERM)
-        assert place.finish()["lag_bytes"] > 0  # without a server that it could have waited for
-        place.server.start()
-        place.feed(LEAST // CELLS)
-        place.finish()
-        place.check()
+    def story():
+        with Place() as place:
+            place.feed(LEAST // CELLS)
+            place.await_made(20000)
+            if not place.stop_in_flight(place.server.stop, place.server.go_on):
+                return False
+            place.server.kill()
+            place.await_said("cannot")
+            place.feeder.send_signal(signal.SIGTERM)
+            assert place.finish()["lag_bytes"] > 0  # without a server that it could have waited for
+            place.server.start()
+            place.feed(LEAST // CELLS)
+            place.finish()
+            place.check()
+            return True
+    until_in_flight(story)
 
 
 # ---- servers that say no ------------------------------------------------------------------------
