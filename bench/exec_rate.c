@@ -44,6 +44,8 @@
 #define MAX_RATES 16u
 /* The kernel lets go of a process before it says so, and may be kept from it for a while. */
 #define LATE_NS UINT64_C(5000000000)
+/* And to say so of others meanwhile, but hardly of more. */
+#define LATE_COUNT 100u
 
 static const char *agent_path, *surface = "auto", *probes = "process";
 static const char *watch_how, *watched; /* an option and its value, or neither */
@@ -139,15 +141,16 @@ static bool has_exited(struct host *host, const struct life *life)
 	return found;
 }
 
-/* An agent that is stopped before the kernel has said all has lost nothing. Unless it is lost, the
-   exit of the last is told; walks may not have met it. */
-static void await_exit(struct host *host, const struct life *life)
+/* An agent that is stopped before the kernel has said all has lost nothing. Unless they are lost,
+   the exits of the last are told, whichever is said first; walks may not have met them. */
+static void await_exits(struct host *host, const struct life *lives, size_t count)
 {
 	uint64_t deadline = bench_now_ns() + LATE_NS;
 
-	while (strcmp(surface, "walker") != 0 && !has_exited(host, life) &&
-	       bench_now_ns() < deadline)
-		bench_sleep_until(bench_now_ns() + 1000000);
+	for (size_t at = count > LATE_COUNT ? count - LATE_COUNT : 0; at < count; at++)
+		while (strcmp(surface, "walker") != 0 && !has_exited(host, &lives[at]) &&
+		       bench_now_ns() < deadline)
+			bench_sleep_until(bench_now_ns() + 1000000);
 }
 
 static int by_pid(const void *a, const void *b)
@@ -268,7 +271,7 @@ static void bench_rate(uint64_t rate, size_t count)
 	/* What the agent still has to do for these, and no stop yet. */
 	bench_sleep_until(bench_now_ns() + 100000000);
 	busy = bench_busy_ns(host.agent.pid) - busy;
-	await_exit(&host, &lives[count - 1]);
+	await_exits(&host, lives, count);
 	bench_agent_stop(&host.agent);
 	tally = compare(&host, lives, count);
 	print_rate(rate, (double)count / elapsed, count, busy, &host, &tally);
@@ -299,7 +302,7 @@ static struct block run_block(size_t settle, size_t count, bool with_agent)
 		sum += times[at] = (double)(life.after - life.before);
 	}
 	if (with_agent) {
-		await_exit(&host, &lives[settle + count - 1]);
+		await_exits(&host, lives, settle + count);
 		bench_agent_stop(&host.agent);
 		tally = compare(&host, lives, settle + count);
 		(void)is_sound(&host, &tally);

@@ -84,8 +84,15 @@ class ProcessSurface(lib.Case):
         """Each told whole, in order, and under its name; how many were born under it."""
         with open("/proc/self/comm", encoding="utf-8") as comm:
             own = comm.read().rstrip("\n")
-        named, quick, quick_named = 0, 0, 0
-        for life, events in zip(lives, self.events_of(receiver, lives)):
+        named, quick, quick_named, told = 0, 0, 0, []
+
+        def ends_are_told():
+            told[:] = self.events_of(receiver, lives)
+            return all(EXITED in (e["probe_source"] for e in events) for events in told)
+
+        # The kernel may have been kept from saying one, and not from saying that of a later one.
+        lib.wait_until(ends_are_told, "the exit of each")
+        for life, events in zip(lives, told):
             self.assertEqual([e["probe_source"] for e in events], [SPAWNED, EXITED], life)
             self.assertLessEqual(events[0]["guest_monotonic_ns"], events[1]["guest_monotonic_ns"])
             self.assertEqual(events[1]["guest_comm"], "true")
