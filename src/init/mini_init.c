@@ -41,6 +41,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -55,6 +56,9 @@
 /* The agent gets this long to end when the workload has: a probe takes three at most to read what
    the kernel still has, the sender two for a host that does not read, the stats line one. */
 #define DRAIN_SECONDS 8
+/* A host that is there answers, be it that nobody listens; one that is busy may take longer than
+   the kernel's two seconds, and the exit code would be lost. */
+#define CONNECT_SECONDS 120
 
 struct plan {
 	struct init_words workload, agent, guard, first;
@@ -493,9 +497,13 @@ static void report(unsigned cid, int code)
 		.svm_family = AF_VSOCK, .svm_cid = cid, .svm_port = EXIT_CODE_PORT};
 	const uint8_t bytes[4] = {(uint8_t)code, (uint8_t)(code >> 8), (uint8_t)(code >> 16),
 				  (uint8_t)(code >> 24)};
+	const struct timeval patience = {.tv_sec = CONNECT_SECONDS};
 	int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	fprintf(stderr, "cellos-mini-init: exit code %d\n", code);
+	if (fd >= 0) /* without it there are two seconds, which mostly do */
+		(void)setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, &patience,
+				 sizeof(patience));
 	if (fd < 0 || connect(fd, (const struct sockaddr *)&host, sizeof(host)) < 0 ||
 	    write(fd, bytes, sizeof(bytes)) != sizeof(bytes))
 		say("report", "the exit code", errno);
