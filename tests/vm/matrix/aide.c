@@ -59,10 +59,26 @@ static int connect_to_steward(void)
 	return -1;
 }
 
+/*
+ * The kernel gives a connection two seconds, which a processor that stands still takes from it; and
+ * after a restore the machine may not be whole yet.
+ */
+static int reach_steward(void)
+{
+	const int64_t end = now_ns() + PATIENCE_NS;
+	int fd = connect_to_steward();
+
+	while (fd < 0 && now_ns() < end) {
+		rest_ms(100);
+		fd = connect_to_steward();
+	}
+	return fd;
+}
+
 static void hand_on(char line[LINE_BYTES])
 {
 	if (steward < 0)
-		steward = connect_to_steward();
+		steward = reach_steward();
 	if (steward < 0 || write_line(steward, line) < 0 || read_line(steward, line) <= 0)
 		strcpy(line, "lost");
 }
@@ -80,16 +96,11 @@ static void note(const char *what, int64_t number)
 /* Our own connection ends with the machine, too, as does every one of the guest. */
 static void restore(char line[LINE_BYTES])
 {
-	const int64_t end = now_ns() + PATIENCE_NS;
-
 	if (steward < 0 || write_line(steward, line) < 0) {
 		strcpy(line, "lost");
 	} else if (read_line(steward, line) <= 0) {
-		do {
-			close(steward);
-			rest_ms(100);
-			steward = connect_to_steward();
-		} while (steward < 0 && now_ns() < end);
+		close(steward);
+		steward = -1; /* reached anew */
 		strcpy(line, "beats 2");
 		hand_on(line);
 	}
