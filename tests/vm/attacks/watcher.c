@@ -244,11 +244,36 @@ static bool is_there(struct watcher *watcher)
 
 /* ---- questions ------------------------------------------------------------------------------ */
 
+/* One connection at a time; another one is told of, as the host does. False: there was none. */
+static bool take_connection(struct watcher *watcher)
+{
+	int fd = accept4(watcher->listener, NULL, NULL, SOCK_CLOEXEC);
+
+	if (fd >= 0 && watcher->channel < 0) {
+		watcher->channel = fd;
+		cellos_stream_init(&watcher->stream);
+	} else if (fd >= 0) {
+		watcher->second++;
+		close(fd);
+	}
+	return fd >= 0;
+}
+
+/* Whoever asks has connected before; poll may have looked at the listener before that. */
+static void take_connections(struct watcher *watcher)
+{
+	struct pollfd look = {.fd = watcher->listener, .events = POLLIN};
+
+	while (poll(&look, 1, 0) > 0 && take_connection(watcher))
+		;
+}
+
 static void answer(struct watcher *watcher, bool beating)
 {
 	const bool there = is_there(watcher);
 	static char line[4096], state[3072];
 
+	take_connections(watcher);
 	state[0] = '\0';
 	if (there)
 		print_state(state, sizeof(state), watcher->agent);
@@ -318,20 +343,6 @@ static void read_channel(struct watcher *watcher)
 		take_frame(watcher, frame, length);
 }
 
-/* One connection at a time; another one is told of, as the host does. */
-static void take_connection(struct watcher *watcher)
-{
-	int fd = accept4(watcher->listener, NULL, NULL, SOCK_CLOEXEC);
-
-	if (fd >= 0 && watcher->channel < 0) {
-		watcher->channel = fd;
-		cellos_stream_init(&watcher->stream);
-	} else if (fd >= 0) {
-		watcher->second++;
-		close(fd);
-	}
-}
-
 static int listen_at(const char *address)
 {
 	struct sockaddr_un path = {.sun_family = AF_UNIX};
@@ -384,7 +395,7 @@ static void watch(struct watcher *watcher)
 		if (polls[1].revents != 0)
 			read_channel(watcher);
 		if (polls[0].revents != 0)
-			take_connection(watcher);
+			take_connections(watcher); /* unless an answer did */
 		if (watcher->name[0] != '\0' && now_ms() >= watcher->deadline)
 			answer(watcher, false);
 		if (polls[2].revents != 0)
