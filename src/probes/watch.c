@@ -59,6 +59,10 @@
 #define MAX_READS 128
 /* Processes whose names are known for the time of one wake-up. */
 #define ACTORS 16
+/* How often a path is asked for again that leads elsewhere meanwhile. */
+#define MAX_TRIES 4
+/* Not watched before, as 1 says; another inode than that may have a mark of ours now. */
+#define STRAYED 2
 /* Instead of a descriptor or -errno. */
 #define NOT_WANTED (-4096)
 
@@ -146,27 +150,46 @@ static bool mark(int fd, unsigned flags, uint64_t mask, const char *path)
 	return syscall(SYS_fanotify_mark, fd, flags, mask, AT_FDCWD, path) == 0;
 }
 
-/* Should the path lead elsewhere between two of these calls, then the number is not that of the
-   marked inode, and the next look finds one or the other missing. */
-static int add_to_fanotify(int fd, const char *path, uint32_t mask, uint64_t *inode)
+static int identify(const char *path, uint64_t *inode)
 {
 	alignas(struct file_handle) uint8_t id[WATCH_ID_HEAD_BYTES + MAX_HANDLE_SZ];
 	struct file_handle *handle = (struct file_handle *)(id + sizeof(fsid_t));
 	struct statfs status;
-	int mount, fresh;
+	int mount;
 
 	handle->handle_bytes = MAX_HANDLE_SZ;
 	if (statfs(path, &status) < 0 ||
 	    name_to_handle_at(AT_FDCWD, path, handle, &mount, AT_SYMLINK_FOLLOW) < 0)
 		return -errno;
-	/* Never asked for: to take it away changes nothing, and fails where there is no mark. (A
-	   file system that was away and came back has the same inodes and no marks.) */
-	fresh = !mark(fd, FAN_MARK_REMOVE, FAN_CLOSE_NOWRITE, path);
-	if (!mark(fd, FAN_MARK_ADD, mask | FAN_ONDIR | FAN_EVENT_ON_CHILD, path))
-		return -errno;
 	memcpy(id, &status.f_fsid, sizeof(fsid_t));
 	*inode = watch_record_inode(id, WATCH_ID_HEAD_BYTES + handle->handle_bytes);
-	return fresh;
+	return 0;
+}
+
+/* Should the path lead elsewhere between two of these calls, then the number may not be that of the
+   marked inode, and the next look would take one change for two: so both are asked for again. One
+   that leads elsewhere again and again is left to the next look. */
+static int add_to_fanotify(int fd, const char *path, uint32_t mask, uint64_t *inode)
+{
+	uint64_t later = 0;
+	int result = identify(path, &later), fresh = 0;
+
+	for (unsigned tries = 0; result == 0 && later != *inode && tries < MAX_TRIES; tries++) {
+		*inode = later;
+		/* Never asked for: to take it away changes nothing, and fails where there is no
+		   mark. (A file system that was away and came back has the same inodes and no
+		   marks.) */
+		fresh |= !mark(fd, FAN_MARK_REMOVE, FAN_CLOSE_NOWRITE, path);
+		if (!mark(fd, FAN_MARK_ADD, mask | FAN_ONDIR | FAN_EVENT_ON_CHILD, path)) {
+			*inode = 0;
+			return -errno;
+		}
+		if (tries > 0)
+			fresh = STRAYED;
+		/* Where it is gone by now, the next look says so. */
+		(void)identify(path, &later);
+	}
+	return result < 0 ? result : fresh;
 }
 
 /* The kernel answers with the same number if and only if the path leads to the watched inode. */
@@ -179,8 +202,8 @@ static int add_to_inotify(int fd, const char *path, uint32_t mask, uint64_t *ino
 }
 
 static const struct surface {
-	/* Asks for more about what a path leads to, and tells its number. 1: it was not watched
-	   before (inotify says so by the number); 0; -errno. */
+	/* Asks for more about what a path leads to, and tells its number, which is 0 before. 1: it
+	   was not watched before (inotify says so by the number); STRAYED; 0; -errno. */
 	int (*add)(int fd, const char *path, uint32_t mask, uint64_t *inode);
 	ssize_t (*parse)(const uint8_t *buffer, size_t len, struct watch_record *out);
 	const char *queue_limit; /* how many records the kernel keeps */
@@ -308,7 +331,8 @@ static int hold(struct watch_state *state, const char *path, uint32_t mask, uint
 		if (result >= 0 || is_missing(result))
 			break;
 	}
-	return result;
+	state->strays |= result == STRAYED;
+	return result == STRAYED ? 1 : result;
 }
 
 /* Gives up what was watched, unless a path still needs it. */
@@ -430,6 +454,7 @@ static void renew(struct watch_state *state, struct cellos_probe_env *env)
 	if (fresh < 0)
 		return; /* the strays stay, and are tried again */
 	state->fds[FANOTIFY] = fresh;
+	state->strays = false;
 	for (size_t at = 0; at < state->count; at++) {
 		struct watched copy = state->paths[at]; /* the look that follows has the news */
 
@@ -439,7 +464,6 @@ static void renew(struct watch_state *state, struct cellos_probe_env *env)
 	while (take_some(state, env, FANOTIFY, old))
 		;
 	close(old);
-	state->strays = false;
 }
 
 /* ---- life ----------------------------------------------------------------------------------- */

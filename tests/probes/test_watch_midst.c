@@ -5,11 +5,30 @@
  * A change that falls between the two halves of a look: where a path leads has been asked, and what
  * the kernel has queued meanwhile has not been read yet. No schedule that a test could ask for
  * stands still there, so the halves are called one by one, on real directories; this is the one
- * test that looks inside the watch probe.
+ * test that looks inside the watch probe. Or between two calls by which one path is asked for: then
+ * it comes with one of them.
  *
  * Threads: the test's own, which plays the probe's. Refuses to: run without root (skipped, and
  * why).
  */
+#include <fcntl.h>
+#include <string.h>
+
+/* The kernel's answer, and behind the so-manieth about "f" the path leads elsewhere. */
+static unsigned answers_until_replaced;
+static void replace(const char *path);
+
+static int answer_then_replace(int at, const char *path, struct file_handle *handle, int *mount,
+			       int flags)
+{
+	int result = name_to_handle_at(at, path, handle, mount, flags);
+
+	if (strcmp(path, "f") == 0 && answers_until_replaced > 0 && --answers_until_replaced == 0)
+		replace(path);
+	return result;
+}
+
+#define name_to_handle_at answer_then_replace
 #include "watch.c"
 
 #include <criterion/criterion.h>
@@ -118,6 +137,29 @@ Test(midst, a_file_renamed_over)
 		rig_free(&rig);
 		cr_assert(unlink(path) == 0);
 	}
+}
+
+/* The same between what a look asks of the kernel about it: once more than that is no news. */
+Test(midst, a_file_renamed_over_while_it_is_asked_for)
+{
+	static const char *const path = "f";
+	struct rig rig;
+
+	touch(path);
+	begin(&rig, CELLOS_WATCH_FANOTIFY, &path);
+	for (unsigned round = 1; round <= 2; round++) {
+		answers_until_replaced = round;
+		look_at_all(rig.state, &rig.env, NULL);
+		cr_assert(answers_until_replaced == 0);
+		for (unsigned looks = 0; looks < 3; looks++) {
+			if (((struct watch_state *)rig.state)->strays)
+				renew(rig.state, &rig.env);
+			look_at_all(rig.state, &rig.env, NULL);
+		}
+		rig_pump(&rig, 0);
+		expect(&rig, (size_t)2 * round, round);
+	}
+	rig_free(&rig);
 }
 
 static void move_and_back(const char *path)
